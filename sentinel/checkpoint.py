@@ -1,0 +1,171 @@
+"""What a checkpoint is, as values: its files, its tensors, who wrote it and when.
+
+Nothing here does I/O and nothing changes after birth. `sentinel.formats` makes these values,
+every floor above reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+Role = Literal[
+    "lora_up",
+    "lora_down",
+    "lora_mid",
+    "magnitude",
+    "alpha",
+    "adapter",
+    "bias",
+    "modules_to_save",
+    "base",
+    "optimizer",
+    "other",
+]
+"""What a tensor is for. `lora_up` is lora_B or lora_up, `lora_down` is lora_A or lora_down,
+`adapter` is a part of another adapter family, `base` a weight under the adapter."""
+
+Part = Literal["weights", "optimizer", "state"]
+"""What a resume loads one by one: a torn optimizer leaves the weights usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a checkpoint, as it lay on the disk when the checkpoint was opened.
+
+    ``path`` is relative to the checkpoint's directory (for a single file: its name), with
+    forward slashes. ``(device, inode, size_bytes, mtime_ns)`` is its identity.
+    """
+
+    path: str
+    part: Part
+    size_bytes: int
+    mtime_ns: int
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor as its container's header describes it; no value has been read.
+
+    ``dtype`` is a safetensors name ("F32", "BF16", ...), ``offset`` the first byte inside the
+    member, ``module`` the path of the module it belongs to without wrappers ("" when unknown).
+    ``zero_at_init`` says that the adapter family starts this tensor at exactly zero, so that
+    zeros mean "not yet updated" and not "damaged".
+    """
+
+    name: str
+    member: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+    role: Role = "other"
+    module: str = ""
+    family: str = ""
+    zero_at_init: bool = False
+
+    @property
+    def numel(self) -> int:
+        """Return the number of elements: the product of the shape, 1 for a scalar."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """What the trainer wrote about the adapter: rank, alpha and how it was initialised.
+
+    ``scale_of(module, rank)`` follows PEFT's LoraConfig: alpha / r, or alpha / sqrt(r) under
+    rank-stabilised LoRA (https://arxiv.org/abs/2312.03732).
+    """
+
+    family: str = "lora"
+    rank: int | None = None
+    alpha: float | None = None
+    rslora: bool = False
+    dora: bool = False
+    init: str = "default"
+    rank_pattern: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    alpha_pattern: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    modules_to_save: tuple[str, ...] = ()
+    base_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number the trainer itself logged: ``loss`` 2.31 at step 40."""
+
+    step: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong with the files themselves, found before any value was read.
+
+    ``rule`` is the id of the file rule that reports it, ``message`` the whole sentence.
+    """
+
+    rule: str
+    part: Part
+    member: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a trainer saved in one go, understood as far as its headers go.
+
+    ``updates_done`` counts optimizer steps with a learning rate above zero that are known to
+    have happened, None when nothing tells. ``complete`` is True when the layout's own
+    completion mark was seen, False when it is missing, None when the layout has none.
+    ``settings`` holds flat training settings by dotted name (``precision.adapter``,
+    ``optimizer.name``, ``base.quantization``, ``versions.peft``, ``device.bf16`` ...).
+    """
+
+    path: Path
+    layout: str
+    trainer: str | None
+    step: int | None
+    epoch: float | None
+    updates_done: int | None
+    complete: bool | None
+    members: tuple[Member, ...]
+    tensors: tuple[Tensor, ...]
+    adapter: AdapterConfig | None = None
+    metrics: tuple[Metric, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """Return the directory that the members' paths are relative to."""
+        single = len(self.members) == 1 and self.path.name == self.members[0].path
+        return self.path.parent if single else self.path
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the bytes of all members together."""
+        return sum(member.size_bytes for member in self.members)
+
+
+Identity = tuple[tuple[str, int, int, int, int], ...]
+
+
+def identity(members: tuple[Member, ...]) -> Identity:
+    """Return what must be equal before and after measuring, without the members' order.
+
+    Names are left out of nothing but the directory: a checkpoint renamed as a whole keeps its
+    identity, so it is not judged twice.
+    """
+    return tuple(
+        sorted((m.path, m.device, m.inode, m.size_bytes, m.mtime_ns) for m in members)
+    )

@@ -1,0 +1,51 @@
+"""Writing files so that a reader, or a kill at any instant, never sees half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` and put it in place when the block ends well.
+
+    The bytes are on the disk before the name is: write, fsync, rename, fsync of the directory.
+    On an error the temporary file is removed and ``path`` is as it was. The temporary name
+    begins with a dot and ends in ``.tmp``, so that no Parquet or checkpoint reader takes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(
+        prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 - says what POSIX promises
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` as a whole or not at all."""
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside a directory durable where the system can (Windows cannot)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
