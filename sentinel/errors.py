@@ -87,3 +87,11 @@ class RepairError(SentinelError):
 
 class TrainerError(SentinelError):
     """The supervised trainer cannot be started, stopped or understood."""
+
+
+class WorkerDiedError(SentinelError):
+    """A worker process was killed or ended before it answered: nothing is known of its work."""
+
+
+class WorkerTimeoutError(WorkerDiedError):
+    """A worker process took too long and was killed."""

@@ -1,0 +1,34 @@
+"""Work on this machine, in threads: the measuring kernels let go of the interpreter's lock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], jobs: int) -> Iterator[Result]:
+    """Yield ``fn(item)`` for each item in order, with up to ``jobs`` of them under way at once.
+
+    Items are drawn only a little ahead of what the reader takes, so an endless iterable is
+    fine. The first error is raised in its turn; what has not begun by then never does. One job
+    works in the calling thread.
+    """
+    if jobs <= 1:
+        yield from map(fn, items)
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="sentinel") as pool:
+        ahead: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(fn, item))
+                if len(ahead) > jobs:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
