@@ -11,16 +11,20 @@ from typing import BinaryIO
 
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, *, staging: Path | None = None) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` and put it in place when the block ends well.
 
     The bytes are on the disk before the name is: write, fsync, rename, fsync of the directory.
-    On an error the temporary file is removed and ``path`` is as it was. The temporary name
-    begins with a dot and ends in ``.tmp``, so that no Parquet or checkpoint reader takes it.
+    On an error the temporary file is removed and ``path`` is as it was; after a kill it may
+    stay. Its name begins with a dot and ends in ``.tmp``, so that no checkpoint reader takes it.
+    ``staging``, on the same file system, holds it instead where even a foreign name disturbs:
+    some Parquet readers refuse a directory in which anything else lies.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directory(path.parent)
+    directory = path.parent if staging is None else staging
+    directory.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(
-        prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent
+        prefix=f".{path.name[:40]}.", suffix=".tmp", dir=directory
     )
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -49,3 +53,12 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and the missing ones above it, each name durable in its parent."""
+    if path.is_dir():
+        return
+    _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
