@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Literal
 
@@ -148,8 +148,8 @@ class Checkpoint:
     @property
     def root(self) -> Path:
         """Return the directory that the members' paths are relative to."""
-        single = len(self.members) == 1 and self.path.name == self.members[0].path
-        return self.path.parent if single else self.path
+        is_file = any(member.path == self.path.name for member in self.members)
+        return self.path.parent if is_file else self.path
 
     @property
     def size_bytes(self) -> int:
@@ -166,6 +166,36 @@ def identity(members: tuple[Member, ...]) -> Identity:
     Names are left out of nothing but the directory: a checkpoint renamed as a whole keeps its
     identity, so it is not judged twice.
     """
-    return tuple(
-        sorted((m.path, m.device, m.inode, m.size_bytes, m.mtime_ns) for m in members)
-    )
+    return tuple(sorted((m.path, m.device, m.inode, m.size_bytes, m.mtime_ns) for m in members))
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWeight:
+    """One weight of the model under an adapter, under the name of its module.
+
+    ``dtype`` is the safetensors dtype of the stored tensor, ``scheme`` how it is packed
+    ("none", "nf4", "fp4", "int8"). The features are those of the unpacked weight, [out, in]
+    (for an embedding: [rows, columns]), None when the packing does not tell.
+    """
+
+    module: str
+    tensor: str
+    dtype: str
+    scheme: str
+    out_features: int | None
+    in_features: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model under an adapter: its weights, and the dtype it computes in (None: unknown)."""
+
+    path: Path
+    scheme: str
+    compute_dtype: str | None
+    weights: tuple[BaseWeight, ...]
+
+
+def path_text(path: PurePath | str) -> str:
+    """Return a path as text that every encoder takes: undecodable bytes backslash-escaped."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

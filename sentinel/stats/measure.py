@@ -1,0 +1,124 @@
+"""From a checkpoint's headers to its numbers: every weight read once, then pairs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from sentinel.checkpoint import identity, path_text
+from sentinel.errors import ChangedWhileReadError
+from sentinel.stats.moments import Moments, Scratch, block_moments, merge
+from sentinel.stats.pairs import find_pairs, pair_row
+from sentinel.stats.reading import MemberFile, current_identity
+from sentinel.stats.table import PAIRS, TENSORS, table_of, tensor_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from sentinel.checkpoint import Checkpoint, Tensor
+
+TICK_BYTES = 16 * 1024 * 1024
+"""Bytes between two ticks inside a large tensor."""
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A checkpoint's numbers: one row a tensor, one row an adapter module."""
+
+    tensors: pa.Table
+    pairs: pa.Table
+
+
+def measure(
+    checkpoint: Checkpoint,
+    *,
+    digest: bool,
+    tick: Callable[[int], None] | None = None,
+) -> Measured:
+    """Read every tensor of the part ``weights`` and return its statistics.
+
+    ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
+    number of bytes read since it was told last. Raises ChangedWhileReadError when the members
+    are not the same before, while and after reading: numbers of two versions are nobody's.
+    """
+    before = identity(checkpoint.members)
+    _refuse_change(checkpoint, before)
+    parts = {member.path: member.part for member in checkpoint.members}
+    weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
+    with _Files(checkpoint) as files:
+        reader = _Reader(files, digest=digest, tick=tick or _no_tick)
+        numbers = {tensor.name: reader.read(tensor) for tensor in weights}
+        moments = {name: found for name, (found, _digest) in numbers.items()}
+        pairs = [
+            pair_row(pair, moments, checkpoint.adapter, files.open)
+            for pair in find_pairs(weights)
+        ]
+    _refuse_change(checkpoint, before)
+    rows = [
+        tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights
+    ]
+    return Measured(table_of(rows, TENSORS), table_of(pairs, PAIRS))
+
+
+class _Files:
+    """The members of a checkpoint, each opened when first asked for, closed together."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._root = checkpoint.root
+        self._open: dict[str, MemberFile] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        self._stack.close()
+
+    def open(self, member: str) -> MemberFile:
+        if member not in self._open:
+            self._open[member] = self._stack.enter_context(MemberFile(self._root / member))
+        return self._open[member]
+
+
+class _Reader:
+    """One pass over one tensor after another, with one set of buffers."""
+
+    def __init__(self, files: _Files, *, digest: bool, tick: Callable[[int], None]) -> None:
+        self._files = files
+        self._digest = digest
+        self._tick = tick
+        self._scratch = Scratch()
+        self._buffer = np.empty(self._scratch.block_bytes, np.uint8)
+
+    def read(self, tensor: Tensor) -> tuple[Moments, str | None]:
+        file = self._files.open(tensor.member)
+        hasher = xxhash.xxh3_128() if self._digest else None
+        total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0
+        for block in file.blocks(tensor.offset, tensor.size_bytes, self._buffer):
+            total = merge(total, block_moments(tensor.dtype, block, self._scratch))
+            if hasher:
+                hasher.update(block)
+            unticked += block.size
+            if unticked >= TICK_BYTES:
+                self._tick(unticked)
+                unticked = 0
+        self._tick(unticked)
+        return total, hasher.hexdigest() if hasher else None
+
+
+def _no_tick(_size_bytes: int) -> None:
+    return
+
+
+def _refuse_change(checkpoint: Checkpoint, before: object) -> None:
+    if current_identity(checkpoint) != before:
+        raise ChangedWhileReadError(
+            f"checkpoint '{path_text(checkpoint.path)}'",
+            fact="its files changed while they were read",
+            todo="scan it again when its writer is done",
+        )

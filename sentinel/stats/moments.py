@@ -1,0 +1,243 @@
+"""The kernel: every statistic of a tensor from one pass over its bytes.
+
+NaN, Inf, zero and subnormal are comparisons of the bit pattern, the same for every IEEE-like
+format: with the sign masked off, a pattern below the smallest normal is zero or subnormal, one
+at the infinity pattern is Inf, one above it NaN. Sums run in float64, so that no format
+overflows into a false Inf.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sentinel.dtypes import DTYPES
+from sentinel.stats.float8 import FLOAT8, Float8
+from sentinel.stats.floats import FLOATS, FloatFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 192 * 1024
+"""Bytes a block: small enough for it and its temporaries to stay in a core's caches, large
+enough for the work to outweigh NumPy's cost a call. Whole elements of every width fit, also of
+6 bits, of which four take three bytes."""
+
+_SAFE_SQUARE = 1e150
+"""Magnitudes between 1/this and this can be squared and summed in float64 as they are."""
+
+_PIECE = 8192
+"""Values in one dot product: below 10,000 OpenBLAS stays on the calling thread. Sentinel runs beside
+a training and must not wake its cores."""
+
+_ONES = np.ones(_PIECE)
+
+_INTEGERS = {
+    "BOOL": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What is known about a run of values; None is "cannot be known", never zero.
+
+    ``min`` to ``l2`` look at finite values only and are None when there are none; ``-0.0``
+    counts as zero. Integers have no ``mean`` and no ``l2``: their bytes are often packed codes.
+    """
+
+    numel: int = 0
+    nan_count: int | None = 0
+    inf_count: int | None = 0
+    zero_count: int | None = 0
+    subnormal_count: int | None = 0
+    min: float | None = None
+    max: float | None = None
+    abs_max: float | None = None
+    mean: float | None = None
+    l2: float | None = None
+
+    @property
+    def finite_count(self) -> int:
+        """Return how many values ``mean`` and ``l2`` are made of."""
+        return self.numel - (self.nan_count or 0) - (self.inf_count or 0)
+
+
+class Scratch:
+    """The temporaries of one block, allocated once and used by every block after."""
+
+    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
+        self.block_bytes = block_bytes
+        self.magnitude = np.empty(block_bytes, np.uint8)
+        self.below = np.empty(block_bytes // 2, np.bool_)
+        self.single = np.empty(block_bytes // 2, np.float32)
+        self.double = np.empty(block_bytes // 2, np.float64)
+
+
+def merge(first: Moments, second: Moments) -> Moments:
+    """Return the moments of two runs of values taken together.
+
+    ``merge(moments_of(x), moments_of(y))`` equals ``moments_of(x + y)``, up to rounding in
+    ``mean`` and ``l2``; ``Moments()`` changes nothing.
+    """
+    return Moments(
+        numel=first.numel + second.numel,
+        nan_count=_added(first.nan_count, second.nan_count),
+        inf_count=_added(first.inf_count, second.inf_count),
+        zero_count=_added(first.zero_count, second.zero_count),
+        subnormal_count=_added(first.subnormal_count, second.subnormal_count),
+        min=_either(min, first.min, second.min),
+        max=_either(max, first.max, second.max),
+        abs_max=_either(max, first.abs_max, second.abs_max),
+        mean=_mean_of_both(first, second),
+        l2=_either(math.hypot, first.l2, second.l2),
+    )
+
+
+def moments_of(dtype: str, data: NDArray[np.uint8], scratch: Scratch | None = None) -> Moments:
+    """Return the moments of the values in ``data``, raw little-endian bytes of a tensor.
+
+    The length of ``data`` is a multiple of the element's size. A dtype whose values this
+    kernel cannot tell apart (F4, F6, complex, unknown) has None for every count.
+    """
+    scratch = scratch or Scratch()
+    total = Moments()
+    for start in range(0, data.size, scratch.block_bytes):
+        block = data[start : start + scratch.block_bytes]
+        total = merge(total, block_moments(dtype, block, scratch))
+    return total
+
+
+def block_moments(dtype: str, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
+    """Return the moments of one block, at most ``scratch.block_bytes`` bytes."""
+    bits = DTYPES[dtype].bits if dtype in DTYPES else 8
+    if not block.size:
+        return Moments()
+    if dtype in FLOATS:
+        return _float_moments(FLOATS[dtype], block, scratch)
+    if dtype in FLOAT8:
+        return _float8_moments(FLOAT8[dtype], block)
+    if dtype in _INTEGERS:
+        return _integer_moments(block.view(_INTEGERS[dtype]))
+    return Moments(block.size * 8 // bits, None, None, None, None)
+
+
+def _float_moments(form: FloatFormat, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
+    bits = block.view(form.bits)
+    size = bits.size
+    magnitude = scratch.magnitude[: block.size].view(form.bits)
+    np.bitwise_and(bits, form.magnitude_mask, out=magnitude)
+    below = scratch.below[:size]
+    np.less(magnitude, form.smallest_normal, out=below)
+    small_count = int(np.count_nonzero(below))
+    # Weights rarely hold a zero or a subnormal: telling them apart is done only when needed.
+    zero_count = size - int(np.count_nonzero(magnitude)) if small_count else 0
+    nan_count = inf_count = 0
+    if magnitude.max() >= form.infinity:
+        inf_count = int(np.count_nonzero(magnitude == form.infinity))
+        nan_count = int(np.count_nonzero(magnitude > form.infinity))
+        bits = bits[magnitude < form.infinity]
+    counts = Moments(size, nan_count, inf_count, zero_count, small_count - zero_count)
+    return _with_values(counts, form.decode(bits, scratch.single), scratch.double)
+
+
+def _with_values(
+    counts: Moments, values: NDArray[np.floating], buffer: NDArray[np.float64]
+) -> Moments:
+    """Add what finite ``values`` tell; ``buffer`` holds them as float64 meanwhile."""
+    if not values.size:
+        return counts
+    low, high = float(values.min()), float(values.max())
+    top = max(-low, high)
+    doubles = buffer[: values.size]
+    np.copyto(doubles, values)
+    scale = 1.0 if top == 0.0 or 1 / _SAFE_SQUARE < top < _SAFE_SQUARE else top
+    if scale != 1.0:
+        np.divide(doubles, scale, out=doubles)
+    total, squares = _sums(doubles)
+    return Moments(
+        counts.numel,
+        counts.nan_count,
+        counts.inf_count,
+        counts.zero_count,
+        counts.subnormal_count,
+        min=low,
+        max=high,
+        abs_max=top,
+        mean=total / values.size * scale,
+        l2=math.sqrt(squares) * scale,
+    )
+
+
+def _sums(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the sum and the sum of squares, as dot products of one piece after another."""
+    whole = values.size - values.size % _PIECE
+    pieces, rest = values[:whole].reshape(-1, _PIECE), values[whole:]
+    total = float(np.matmul(pieces[:, None, :], _ONES[:, None]).sum())
+    squares = float(np.matmul(pieces[:, None, :], pieces[:, :, None]).sum())
+    return total + float(rest.sum()), squares + float(np.dot(rest, rest))
+
+
+def _float8_moments(form: Float8, block: NDArray[np.uint8]) -> Moments:
+    histogram = np.bincount(block, minlength=256)
+    present = (histogram > 0) & form.finite
+    weights = histogram[form.finite].astype(np.float64)
+    values = form.values[form.finite]
+    count = float(weights.sum())
+    low = float(form.values[present].min()) if count else None
+    high = float(form.values[present].max()) if count else None
+    return Moments(
+        numel=block.size,
+        nan_count=int(histogram[form.nan].sum()),
+        inf_count=int(histogram[form.inf].sum()),
+        zero_count=int(histogram[form.zero].sum()),
+        subnormal_count=int(histogram[form.subnormal].sum()),
+        min=low,
+        max=high,
+        abs_max=max(-low, high) if low is not None and high is not None else None,
+        mean=float(np.sum(weights * values)) / count if count else None,
+        l2=math.sqrt(float(np.sum(weights * values * values))) if count else None,
+    )
+
+
+def _integer_moments(values: NDArray[np.integer]) -> Moments:
+    low, high = float(values.min()), float(values.max())
+    return Moments(
+        numel=values.size,
+        zero_count=values.size - int(np.count_nonzero(values)),
+        min=low,
+        max=high,
+        abs_max=max(-low, high),
+    )
+
+
+def _added(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second
+
+
+def _either(
+    combine: Callable[[float, float], float], first: float | None, second: float | None
+) -> float | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return combine(first, second)
+
+
+def _mean_of_both(first: Moments, second: Moments) -> float | None:
+    if first.mean is None or second.mean is None:
+        return second.mean if first.mean is None else first.mean
+    # Weighting before adding keeps two means near the largest double from overflowing.
+    count = first.finite_count + second.finite_count
+    return first.mean * (first.finite_count / count) + second.mean * (second.finite_count / count)

@@ -1,0 +1,112 @@
+"""Reading a tensor's bytes into a buffer of ours, never through a mapping.
+
+A file truncated under a mapping raises SIGBUS, which Python cannot catch; a short read is an
+ordinary error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from sentinel.checkpoint import Identity, path_text
+from sentinel.errors import ChangedWhileReadError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from sentinel.checkpoint import Checkpoint
+
+
+class MemberFile:
+    """One file of a checkpoint, open for reading at any offset.
+
+    Raises ChangedWhileReadError when the file is gone or shorter than its header said, and
+    UnreadableError when the system refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file: FileIO = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise self._changed("is gone") from None
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def read_into(self, offset: int, target: NDArray[np.uint8]) -> None:
+        """Fill ``target`` with the bytes that begin at ``offset``."""
+        view = memoryview(target)
+        done = 0
+        try:
+            self._file.seek(offset)
+            while done < len(view):
+                count = self._file.readinto(view[done:])
+                if not count:
+                    raise self._changed(f"ends at {offset + done} inside a tensor")
+                done += count
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def read(self, offset: int, size_bytes: int) -> NDArray[np.uint8]:
+        """Return ``size_bytes`` bytes in an array of their own."""
+        target = np.empty(size_bytes, np.uint8)
+        self.read_into(offset, target)
+        return target
+
+    def blocks(
+        self, offset: int, size_bytes: int, buffer: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the bytes in pieces of the buffer's size, each in the same buffer."""
+        for start in range(0, size_bytes, buffer.size):
+            piece = buffer[: min(buffer.size, size_bytes - start)]
+            self.read_into(offset + start, piece)
+            yield piece
+
+    def _changed(self, fact: str) -> ChangedWhileReadError:
+        return ChangedWhileReadError(
+            f"file '{path_text(self._path)}'",
+            fact=f"{fact}, so it changed after its header was read",
+            todo="scan it again when its writer is done",
+        )
+
+    def _unreadable(self, error: OSError) -> UnreadableError:
+        return UnreadableError(
+            f"file '{path_text(self._path)}'",
+            fact=f"cannot be read ({error.strerror})",
+            todo="check its permissions and the disk",
+        )
+
+
+def current_identity(checkpoint: Checkpoint) -> Identity:
+    """Return the identity of the checkpoint's members as they lie on the disk now.
+
+    Members that are gone are left out, which makes the identity another one.
+    """
+    found = []
+    for member in checkpoint.members:
+        try:
+            status = (checkpoint.root / member.path).stat()
+        except OSError:
+            continue
+        found.append(
+            (member.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        )
+    return tuple(sorted(found))
