@@ -13,13 +13,13 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sentinel.checkpoint import Identity
 from sentinel.errors import StateError
-from sentinel.verdict import Level
+from sentinel.verdict import Finding, Level
 
 AttemptState = Literal["planned", "started", "ended"]
 ActionState = Literal["intent", "done"]
@@ -99,8 +99,8 @@ class Attempt:
 class Judged:
     """A checkpoint that has its verdict.
 
-    ``target`` tells whether a resume may begin here; ``findings`` holds (rule, severity, scope)
-    of each finding; ``quarantined_to`` is where it was moved.
+    ``target`` tells whether a resume may begin here, ``loss`` is the newest loss the trainer
+    logged, ``quarantined_to`` is where it was moved.
     """
 
     checkpoint_id: str
@@ -113,7 +113,7 @@ class Judged:
     updates_done: int | None
     level: Level
     target: bool
-    findings: tuple[tuple[str, str, str], ...]
+    findings: tuple[Finding, ...]
     settings: Mapping[str, object]
     loss: float | None = None
     quarantined_to: Path | None = None
@@ -302,7 +302,7 @@ class Journal:
                     judged.updates_done,
                     judged.level,
                     judged.target,
-                    json.dumps(judged.findings),
+                    json.dumps([asdict(found) for found in judged.findings]),
                     json.dumps(dict(judged.settings), default=str),
                     judged.loss,
                     None if judged.quarantined_to is None else str(judged.quarantined_to),
@@ -378,11 +378,16 @@ def _judged(row: sqlite3.Row) -> Judged:
     del values["identity"]
     values["path"] = Path(values["path"])
     values["target"] = bool(values["target"])
-    values["findings"] = tuple(tuple(found) for found in json.loads(values["findings"]))
+    values["findings"] = tuple(_finding(found) for found in json.loads(values["findings"]))
     values["settings"] = json.loads(values["settings"])
     moved = values["quarantined_to"]
     values["quarantined_to"] = None if moved is None else Path(moved)
     return Judged(**values)
+
+
+def _finding(values: dict[str, Any]) -> Finding:
+    lists = {name: tuple(values[name]) for name in ("parts", "tensors")}
+    return Finding(**(values | lists))
 
 
 def _action(row: sqlite3.Row) -> Action:

@@ -1,0 +1,61 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer:
+#   make demo     the main job on a real training run
+#   make test     the tests, against the built wheel
+#
+# PYTHON       which Python makes the virtual environment
+# TORCH_INDEX  a package index to take torch from, for another build of it (CPU-only, a CUDA
+#              version, ROCm); left empty, torch comes from pip's own configuration
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
+
+.PHONY: demo test test-slow test-alone lint format docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/sentinel demo
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.installed
+	$(BIN)/pytest -m slow
+
+# The wheel by itself, without the training libraries: scans, its rules included.
+test-alone:
+	PYTHON=$(PYTHON) sh tests/wheel_alone.sh
+
+lint: $(VENV)/.dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+
+format: $(VENV)/.dependencies
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What is generated from code: the rule catalogue, its JSON Schema, the command line reference.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) dist
+
+$(VENV)/.dependencies: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch (the build that fits the machine) ..."
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@echo "installing the other dependencies ..."
+	$(PIP) install -c constraints.txt build $$($(BIN)/python .ci/requirements.py)
+	touch $@
+
+# The wheel is built and installed, so what runs is what a user gets.
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist . > $(VENV)/build.log || (cat $(VENV)/build.log; exit 1)
+	$(PIP) install --no-deps --force-reinstall dist/*.whl
+	touch $@

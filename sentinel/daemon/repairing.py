@@ -1,0 +1,268 @@
+"""What happens between a faulty attempt and the next one: quarantine and a plan.
+
+Both are read from and written to the journal, so that doing them again after a kill ends in the
+same place: a quarantine that is done is skipped, a plan is made from the same facts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sentinel.daemon.journal import Action, Attempt, Journal, Judged
+from sentinel.daemon.telling import Teller
+from sentinel.errors import RepairError
+from sentinel.repairs.device import Device, device_from_settings, device_of_machine
+from sentinel.repairs.plan import START, Plan, Start, make_plan
+from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
+from sentinel.repairs.recipes import Precision, Recipe
+from sentinel.verdict import Finding
+
+
+def acting(judged: Judged, act_on: frozenset[str]) -> tuple[Finding, ...]:
+    """Return the findings on which sentinel acts by itself.
+
+    Critical ones of certain rules (counted on the bytes, no threshold), and those of likely
+    rules that the user's policy names.
+    """
+    return tuple(
+        found
+        for found in judged.findings
+        if found.severity == "critical" and (found.safety == "certain" or found.rule in act_on)
+    )
+
+
+class Repairer:
+    """The repairs of one run; nothing here touches a process."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        root: Path,
+        journal: Journal,
+        teller: Teller,
+        recipe: Recipe | None,
+        act_on: frozenset[str],
+        max_attempts: int,
+    ) -> None:
+        self._run_id = run_id
+        self._root = root
+        self._journal = journal
+        self._teller = teller
+        self._recipe = recipe
+        self._act_on = act_on
+        self._max_attempts = max_attempts
+
+    # -- the repair of an attempt, from its first intent to the next start --------------------
+
+    def open(self, attempt: Attempt) -> None:
+        """Write down that this attempt is to be stopped and repaired."""
+        self._journal.intend(self._run_id, "repair", str(attempt.attempt), {})
+
+    def is_open(self, attempt: Attempt) -> bool:
+        """Tell whether a repair of this attempt was begun and not finished."""
+        keys = [action.key for action in self._journal.open_actions(self._run_id, "repair")]
+        return str(attempt.attempt) in keys
+
+    def close(self, attempt: Attempt) -> None:
+        """Write down that the repair led to a next attempt, or to the end."""
+        action = self._journal.action(self._run_id, "repair", str(attempt.attempt))
+        if action is not None:
+            self._journal.done(action)
+
+    def faulty(self, attempt: int) -> list[Judged]:
+        """Return the attempt's checkpoints on which sentinel acts by itself."""
+        return [
+            judged
+            for judged in self._journal.judged(self._run_id)
+            if judged.attempt == attempt and acting(judged, self._act_on)
+        ]
+
+    def quarantine(self, attempt: Attempt, faulty: Iterable[Judged]) -> None:
+        """Move the checkpoints with a grave content finding out of the trainer's reach."""
+        for judged in faulty:
+            if judged.target or judged.quarantined_to is not None:
+                continue
+            place = quarantine_place(judged.path, self._root, judged.checkpoint_id)
+            action = self._journal.intend(
+                self._run_id,
+                "quarantine",
+                judged.checkpoint_id,
+                {
+                    "source": str(place.source),
+                    "place": str(place.place),
+                    "attempt": attempt.attempt,
+                    "checkpoint_id": judged.checkpoint_id,
+                    "rules": [found.rule for found in judged.findings],
+                    "reason": judged.findings[0].message if judged.findings else "",
+                },
+            )
+            if action.state == "intent":
+                self._carry_out(action)
+
+    def finish_quarantine(self) -> None:
+        """Carry out what was begun before a kill; the trainer must not be alive."""
+        for action in self._journal.open_actions(self._run_id, "quarantine"):
+            self._carry_out(action)
+
+    def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
+        """Return how to go on after this attempt, or the sentence that says why not."""
+        series = self._series(attempt)
+        if self._recipe is None:
+            return "no recipe knows this trainer, so it cannot be resumed; give --recipe FILE"
+        if len(series) >= self._max_attempts:
+            return f"gave up after {len(series)} attempts that ended faulty"
+        failures = _failures(series)
+        findings = [found for judged in faulty for found in acting(judged, self._act_on)]
+        plan = make_plan(
+            findings,
+            starts=self._starts(attempt),
+            failures=failures,
+            faulty_step=max((j.step for j in faulty if j.step is not None), default=None),
+            precision_now=self._precision(faulty),
+            device=self._device(faulty),
+        )
+        if plan is None:
+            return f"gave up: {failures[START]} attempts from step 0 ended faulty"
+        self._tell_plan(plan, attempt.attempt)
+        return plan
+
+    def plan_before_start(self, chosen: Judged) -> Plan | str:
+        """Return how to begin when the checkpoint the trainer would load is not usable."""
+        if self._recipe is None:
+            return "no recipe knows this trainer, so it cannot be told to begin elsewhere"
+        known = [
+            judged
+            for judged in self._journal.judged(self._run_id)
+            if judged.path.parent == chosen.path.parent and _before(judged, chosen)
+        ]
+        plan = make_plan(
+            acting(chosen, self._act_on),
+            starts=[_start(judged) for judged in known if judged.path.exists()],
+            failures={},
+            faulty_step=chosen.step,
+            precision_now=self._precision([chosen]),
+            device=self._device([chosen]),
+        )
+        if plan is None:
+            return "no good checkpoint lies before it"
+        self._tell_plan(plan, chosen.attempt)
+        return plan
+
+    def continue_plan(self, lost: Attempt) -> Plan | None:
+        """Return how to go on after a repaired attempt whose trainer was lost (a reboot).
+
+        The repair's precision is kept, since the user's command alone would bring the fault
+        back; None when there was no repair or nothing to go on from.
+        """
+        if lost.plan is None or self._recipe is None:
+            return None
+        before = Plan.from_detail(lost.plan)
+        starts = [start for start in self._starts(lost) if start.good]
+        if not starts:
+            return None
+        newest = starts[-1]
+        plan = Plan(
+            rules=before.rules,
+            target=newest.checkpoint_id,
+            target_path=str(newest.path),
+            target_step=newest.step,
+            precision=before.precision,
+            optimizer="keep",
+            reason=f"the repaired run was cut off; it goes on from step {newest.step}",
+            steps_lost=None,
+        )
+        self._tell_plan(plan, lost.attempt)
+        return plan
+
+    # -- facts from the journal -----------------------------------------------------------------
+
+    def _series(self, attempt: Attempt) -> list[Attempt]:
+        """Return the attempts since the user's own start, this one included."""
+        series: list[Attempt] = []
+        for known in self._journal.attempts(self._run_id):
+            if known.attempt > attempt.attempt:
+                break
+            series = [known] if known.plan is None else [*series, known]
+        return series
+
+    def _starts(self, attempt: Attempt) -> list[Start]:
+        """Return the lineage of an attempt, oldest first, as far as its files still lie there."""
+        judged = self._journal.judged(self._run_id)
+        by_id = {one.checkpoint_id: one for one in judged}
+        lineage: list[Judged] = []
+        number, end = attempt.attempt, None
+        parents = {known.attempt: known.parent for known in self._journal.attempts(self._run_id)}
+        while True:
+            own = [j for j in judged if j.attempt == number and (end is None or j.seq <= end.seq)]
+            lineage = own + lineage
+            end = by_id.get(parents.get(number) or "")
+            if end is None or end.attempt >= number:
+                break
+            number = end.attempt
+        return [_start(j) for j in lineage if j.quarantined_to is None and j.path.exists()]
+
+    def _precision(self, faulty: Sequence[Judged]) -> Precision | None:
+        setting = self._recipe.effect.get("precision") if self._recipe else None
+        seen = next((j.settings.get(setting) for j in reversed(faulty)), None) if setting else None
+        known: dict[object, Precision] = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
+        return known.get(seen)
+
+    def _device(self, faulty: Sequence[Judged]) -> Device:
+        told = (device_from_settings(judged.settings) for judged in reversed(faulty))
+        return next((device for device in told if device is not None), None) or device_of_machine()
+
+    # -- doing and saying -------------------------------------------------------------------------
+
+    def _carry_out(self, action: Action) -> None:
+        detail = action.detail
+        source, place = Path(str(detail["source"])), Path(str(detail["place"]))
+        checkpoint_id = str(detail["checkpoint_id"])
+        try:
+            move(Quarantine(source, place), detail)
+        except RepairError as error:
+            self._journal.done(action, {"failed": str(error)})
+            message = str(error)
+        else:
+            self._journal.quarantined(checkpoint_id, place)
+            self._journal.done(action)
+            message = f"quarantined '{source.name}' to '{place}'"
+        self._teller.tell(
+            "action",
+            message,
+            attempt=int(str(detail["attempt"])),
+            about=("quarantine", checkpoint_id),
+            checkpoint_id=checkpoint_id,
+        )
+
+    def _tell_plan(self, plan: Plan, attempt: int) -> None:
+        self._teller.tell(
+            "plan",
+            plan.reason,
+            attempt=attempt,
+            about=("plan",),
+            checkpoint_id=plan.target,
+            rule=plan.rules[0] if plan.rules else None,
+            detail=plan.as_detail(),
+        )
+
+
+def _failures(series: Sequence[Attempt]) -> Counter[str]:
+    """Count the attempts that ended faulty by the place they began from."""
+    return Counter(known.parent or START for known in series if known.outcome == "faulty")
+
+
+def _start(judged: Judged) -> Start:
+    return Start(
+        checkpoint_id=judged.checkpoint_id,
+        path=judged.path,
+        step=judged.step,
+        level=judged.level,
+        good=judged.target,
+    )
+
+
+def _before(judged: Judged, chosen: Judged) -> bool:
+    return judged.step is None or chosen.step is None or judged.step < chosen.step

@@ -1,0 +1,47 @@
+"""Saying what happened: an event in the health log and a line for whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from sentinel.health.identity import event_id
+from sentinel.health.log import HealthLog
+from sentinel.health.rows import EventKind, EventRow
+
+Listener = Callable[[EventRow], None]
+
+
+class Teller:
+    """Writes the events of one run; the same event told again replaces itself."""
+
+    def __init__(self, log: HealthLog, run_id: str, listener: Listener) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._listener = listener
+
+    def tell(
+        self,
+        kind: EventKind,
+        message: str,
+        *,
+        attempt: int,
+        about: tuple[object, ...],
+        checkpoint_id: str | None = None,
+        rule: str | None = None,
+        detail: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write one event and pass it on. ``about`` is what makes it this event and no other."""
+        event = EventRow(
+            event_id=event_id(run_id=self._run_id, attempt=attempt, kind=kind, about=about),
+            run_id=self._run_id,
+            attempt=attempt,
+            kind=kind,
+            message=message,
+            at=datetime.now(UTC),
+            checkpoint_id=checkpoint_id,
+            rule=rule,
+            detail=detail or {},
+        )
+        self._log.append_event(event)
+        self._listener(event)

@@ -1,0 +1,83 @@
+"""Whether a repair helped: the checkpoints after a resume against the rule that asked for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sentinel.daemon.journal import Judged
+from sentinel.repairs.plan import Plan
+
+CLEAN_UNTIL_FIXED = 2
+"""So many checkpoints in a row without the finding are needed before a repair counts."""
+
+WORSE = 1.1
+"""A loss this many times the one before the repair is called worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What became of a repair, with the numbers that show it; losses are None when unknown."""
+
+    result: Literal["fixed", "worse", "not fixed", "no effect"]
+    message: str
+    loss_before: float | None
+    loss_after: float | None
+
+
+def verify(
+    plan: Plan,
+    after: Sequence[Judged],
+    *,
+    effect: Mapping[str, str],
+    loss_before: float | None,
+    ended: bool,
+) -> Proof | None:
+    """Return the proof once there is enough to tell, None while there is not.
+
+    ``after`` are the checkpoints of the attempt that the plan started, ``effect`` maps what the
+    plan changed ("precision") to the setting that shows it, ``ended`` says that no more come.
+    """
+    if not after:
+        return None
+    newest = after[-1]
+    numbers = (loss_before, newest.loss)
+    missing = _without_effect(plan, newest, effect)
+    if missing is not None:
+        return Proof("no effect", missing, *numbers)
+    back = [judged for judged in after if {found.rule for found in judged.findings} & set(plan.rules)]
+    if back:
+        rules = ", ".join(plan.rules)
+        return Proof("not fixed", f"{rules} is back at {_place(back[0])}", *numbers)
+    if len(after) < CLEAN_UNTIL_FIXED and not ended:
+        return None
+    many = f"{len(after)} checkpoint{'s' if len(after) > 1 else ''}"
+    fact = f"{', '.join(plan.rules)} is gone from {many} up to {_place(newest)}"
+    if _finite(loss_before) and _finite(newest.loss):
+        fact += f", loss {loss_before:.3f} -> {newest.loss:.3f}"
+        if (newest.loss or 0.0) > WORSE * (loss_before or 0.0):
+            return Proof("worse", fact, *numbers)
+    return Proof("fixed", fact, *numbers)
+
+
+def _without_effect(plan: Plan, judged: Judged, effect: Mapping[str, str]) -> str | None:
+    setting = effect.get("precision")
+    if plan.precision is None or setting is None:
+        return None
+    seen = judged.settings.get(setting)
+    if seen is None or seen == plan.precision:
+        return None
+    return (
+        f"the trainer was told to use {plan.precision}, but {_place(judged)} says {setting} is"
+        f" {seen}"
+    )
+
+
+def _place(judged: Judged) -> str:
+    return f"step {judged.step}" if judged.step is not None else f"'{judged.path.name}'"
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,241 @@
+"""The flow: from a path to a verdict. Everyone who judges a checkpoint calls this.
+
+`inspect` reads (and may run in a worker process), `conclude` asks the rules, `judge` does both
+for one checkpoint, `scan` for every checkpoint below some paths, earlier ones being the history
+of later ones. Nothing here prints, writes or exits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sentinel.checkpoint import Base, Checkpoint, Fault, Part
+from sentinel.engines.local import map_threads
+from sentinel.errors import ChangedWhileReadError, InputError
+from sentinel.formats.base import read_base
+from sentinel.formats.opening import Candidate, discover, open_checkpoint
+from sentinel.rules.evaluate import evaluate
+from sentinel.rules.load import load_rules
+from sentinel.rules.schema import Rule
+from sentinel.stats.measure import Measured, measure
+from sentinel.stats.table import base_table, checkpoint_table, faults_table, metrics_table
+from sentinel.verdict import Finding, Verdict, worst_level
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READ_ATTEMPTS = 3
+"""How often a file that changes while it is read is read again before it is called unreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What reading alone tells: the checkpoint and its statistics (None: nothing measurable)."""
+
+    checkpoint: Checkpoint
+    measured: Measured | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A checkpoint, its statistics and what the rules say about them."""
+
+    checkpoint: Checkpoint
+    measured: Measured | None
+    verdict: Verdict
+
+
+class Progress(Protocol):
+    """Who wants to know how far a scan is; bytes are those of the checkpoints' weights."""
+
+    def begin(self, total_bytes: int) -> None:
+        """Hear how much there is to read."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Hear that some of it was read; called from several threads."""
+
+
+def inspect(
+    path: Path, *, digest: bool = False, tick: Callable[[int], None] | None = None
+) -> Inspected:
+    """Open and measure one checkpoint.
+
+    A file that cannot be read to its end becomes a fault of the checkpoint. Raises
+    ChangedWhileReadError when the checkpoint changed meanwhile: it is not settled yet.
+    """
+    return _measure(open_checkpoint(path), digest=digest, tick=tick)
+
+
+def conclude(
+    inspected: Inspected,
+    *,
+    rules: Sequence[Rule],
+    base: Base | None = None,
+    previous: Judgement | Inspected | None = None,
+) -> Judgement:
+    """Ask the rules about a measured checkpoint.
+
+    ``previous`` is the checkpoint before it in the same lineage, None when it has no history.
+    ``base`` is the model under the adapter; without it the one the checkpoint names is used if
+    it lies on this machine.
+    """
+    checkpoint = inspected.checkpoint
+    known_base = base or find_base(checkpoint)
+    tables: dict[str, pa.Table] = {
+        "checkpoint": checkpoint_table(checkpoint),
+        "metrics": metrics_table(checkpoint),
+        "faults": faults_table(checkpoint),
+    }
+    if inspected.measured is not None:
+        tables["tensors"] = inspected.measured.tensors
+        tables["pairs"] = inspected.measured.pairs
+    if known_base is not None:
+        tables["base"] = base_table(known_base)
+    if previous is not None and previous.measured is not None:
+        tables["prev_checkpoint"] = checkpoint_table(previous.checkpoint)
+        tables["prev_tensors"] = previous.measured.tensors
+        tables["prev_pairs"] = previous.measured.pairs
+    evaluation = evaluate(rules, tables)
+    verdict = Verdict(
+        level=worst_level(found.severity for found in evaluation.findings),
+        usable=_usable(inspected, evaluation.findings),
+        findings=evaluation.findings,
+        not_evaluated=evaluation.not_evaluated,
+    )
+    return Judgement(checkpoint, inspected.measured, verdict)
+
+
+def judge(
+    path: Path,
+    *,
+    rules: Sequence[Rule],
+    base: Base | None = None,
+    previous: Judgement | None = None,
+    digest: bool = False,
+) -> Judgement:
+    """Open, measure and judge one checkpoint."""
+    inspected = inspect(path, digest=digest)
+    return conclude(inspected, rules=rules, base=base, previous=previous)
+
+
+def scan(
+    *paths: str | Path,
+    base: str | Path | None = None,
+    rules: Sequence[Rule] | None = None,
+    jobs: int = 1,
+    digest: bool = True,
+    settle_s: float = 2.0,
+    progress: Progress | None = None,
+) -> tuple[Judgement, ...]:
+    """Judge every checkpoint at or below the given paths.
+
+    Within one run (a directory and a name without its step) the checkpoints are ordered by
+    step, and each is the history of the next. A file written within the last ``settle_s``
+    seconds is waited for. Writes nothing. Raises ConfigError for a path that does not exist.
+    """
+    known_rules = load_rules() if rules is None else rules
+    known_base = None if base is None else read_base(Path(base))
+    candidates = [found for path in paths for found in discover(Path(path))]
+    opened = [_open_settled(candidate, settle_s) for candidate in candidates]
+    if progress is not None:
+        progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
+    tick = progress.advance if progress is not None else None
+    inspected = map_threads(
+        lambda checkpoint: _measure_again(checkpoint, digest=digest, tick=tick), opened, jobs
+    )
+    return tuple(
+        judgement
+        for _, run in groupby(
+            zip(candidates, list(inspected), strict=True), key=lambda pair: pair[0].group
+        )
+        for judgement in _conclude_run([read for _, read in run], known_rules, known_base)
+    )
+
+
+def find_base(checkpoint: Checkpoint) -> Base | None:
+    """Return the base model the checkpoint names, None when it is not on this machine."""
+    named = checkpoint.settings.get("base.path") or (
+        checkpoint.adapter.base_model if checkpoint.adapter else None
+    )
+    if not isinstance(named, str) or not (Path(named) / "config.json").is_file():
+        return None
+    try:
+        return read_base(Path(named))
+    except InputError:
+        # The base is not what was asked about; rules that need it say that it is missing.
+        return None
+
+
+def _conclude_run(
+    run: Sequence[Inspected], rules: Sequence[Rule], base: Base | None
+) -> Iterator[Judgement]:
+    previous: Judgement | None = None
+    for inspected in run:
+        judgement = conclude(inspected, rules=rules, base=base, previous=previous)
+        yield judgement
+        if judgement.measured is not None:
+            previous = judgement
+
+
+def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
+    """Open a checkpoint once nothing below it was written for a moment."""
+    checkpoint = open_checkpoint(candidate.path)
+    newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
+    wait_s = settle_s - (time.time_ns() - newest_ns) / 1e9
+    if checkpoint.complete or not 0 < wait_s <= settle_s:
+        return checkpoint
+    time.sleep(wait_s)
+    return open_checkpoint(candidate.path)
+
+
+def _measure(
+    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
+) -> Inspected:
+    if not checkpoint.tensors:
+        return Inspected(checkpoint, None)
+    try:
+        return Inspected(checkpoint, measure(checkpoint, digest=digest, tick=tick))
+    except InputError as error:
+        return Inspected(_with_fault(checkpoint, error.rule, error.where, str(error)), None)
+
+
+def _measure_again(
+    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
+) -> Inspected:
+    """Measure, and open again when the files changed meanwhile."""
+    current = checkpoint
+    for _ in range(READ_ATTEMPTS):
+        try:
+            return _measure(current, digest=digest, tick=tick)
+        except ChangedWhileReadError as error:
+            last = error
+            current = open_checkpoint(checkpoint.path)
+    return Inspected(_with_fault(current, "unreadable-file", last.where, str(last)), None)
+
+
+def _with_fault(checkpoint: Checkpoint, rule: str, member: str, message: str) -> Checkpoint:
+    fault = Fault(rule=rule, part="weights", member=member.strip("'"), message=message)
+    return replace(checkpoint, faults=(*checkpoint.faults, fault))
+
+
+def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:
+    """Return the parts that were read whole and have no grave content finding.
+
+    Optimizer and state files are not read yet, so they are never called usable.
+    """
+    if inspected.measured is None:
+        return ()
+    damaged = {
+        part
+        for found in findings
+        if found.scope == "content" and found.severity in {"critical", "unreadable"}
+        for part in found.parts
+    }
+    return tuple(part for part in ("weights",) if part not in damaged)
+
+
