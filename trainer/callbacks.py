@@ -1,0 +1,135 @@
+"""What listens to Transformers' training loop: the metrics file, the counts, the stop signal."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ProgressCallback
+
+_METRICS = ("loss", "grad_norm", "learning_rate", "eval_loss")
+
+
+class MetricsFile(TrainerCallback):
+    """Append one JSON line a log to `metrics.jsonl`; a resumed run goes on in the same file.
+
+    A value that JSON can't hold becomes null and is named in `non_finite`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Write the line."""
+        numbers = {key: float(logs[key]) for key in _METRICS if key in (logs or {})}
+        if not {"loss", "eval_loss"} & numbers.keys():
+            return  # the closing summary, not a log
+        finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+        line: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch} | finite
+        if None in finite.values():
+            line["non_finite"] = [key for key, value in finite.items() if value is None]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | {"time": time.time()}) + "\n")
+
+
+class UpdateCount(TrainerCallback):
+    """Count the optimizer steps with a learning rate above zero; None stays unknown."""
+
+    def __init__(self, before: int | None, *, estimates_rate: bool) -> None:
+        self.done = before
+        self.estimates_rate = estimates_rate
+
+    def on_optimizer_step(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Count the step just made; the scheduler has not moved on yet."""
+        moved = self.estimates_rate or any(group["lr"] > 0 for group in optimizer.param_groups)
+        if self.done is not None and moved:
+            self.done += 1
+
+
+class Intervals(TrainerCallback):
+    """Make the recipe's intervals count after a resume, where Transformers takes the saved ones."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put the intervals of this start over those of the checkpoint's trainer_state.json."""
+        state.compute_steps(args, state.max_steps)
+
+
+class StopSignal(TrainerCallback):
+    """End the training after the current step, with a checkpoint, when a signal came.
+
+    ``received`` is the first signal's number. A second signal has its usual effect.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for a checkpoint and the end."""
+        if self.received is not None and state.global_step < state.max_steps:
+            control.should_save = True
+            control.should_training_stop = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM and SIGINT inside the block; only possible in the main thread."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def receive(number: int, _: FrameType | None) -> None:
+            self.received = number
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        for number in before:
+            signal.signal(number, receive)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class PlainLines(TrainerCallback):
+    """Print one line a log, for files and pipes."""
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Print the line."""
+        line = describe_log(state.global_step, state.max_steps, logs or {})
+        if line:
+            print(line, flush=True)
+
+
+class ProgressBar(ProgressCallback):
+    """Transformers' bar on a terminal, with our line a log above it."""
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Write the line above the bar."""
+        line = describe_log(state.global_step, state.max_steps, logs or {})
+        if line and self.training_bar is not None:
+            self.training_bar.write(line)
+
+
+def describe_log(step: int, steps: int, logs: Mapping[str, Any]) -> str:
+    """Return a log as one line, empty for Transformers' closing summary."""
+    names = {"loss": "loss", "eval_loss": "eval loss", "grad_norm": "grad norm"}
+    parts = [f"{name} {float(logs[key]):.4g}" for key, name in names.items() if key in logs]
+    if not {"loss", "eval_loss"} & logs.keys():
+        return ""
+    if "learning_rate" in logs:
+        parts.append(f"lr {float(logs['learning_rate']):.3g}")
+    return f"step {step}/{steps}  " + "  ".join(parts)

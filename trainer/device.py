@@ -1,0 +1,64 @@
+"""Which device this training runs on, and whether it computes in bf16 by itself."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""CPU flags of bf16 matrix instructions in Linux' /proc/cpuinfo: x86 (two) and Arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as the manifest names it; ``capability`` is CUDA's, "8.0" for example."""
+
+    type: str
+    name: str
+    bf16: bool
+    capability: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for the manifest."""
+        return asdict(self)
+
+
+def current_device() -> Device:
+    """Return the CUDA device when there is one, else the CPU."""
+    import torch  # noqa: PLC0415 - slow, and only needed once the recipe was accepted
+
+    if not torch.cuda.is_available():
+        name, flags = _cpu_facts()
+        return Device("cpu", name, bool(_BF16_FLAGS & flags), None)
+    major, minor = torch.cuda.get_device_capability()
+    # bf16 tensor cores came with compute capability 8.0 (NVIDIA's Ampere whitepaper).
+    return Device("cuda", torch.cuda.get_device_name(), major >= 8, f"{major}.{minor}")  # noqa: PLR2004
+
+
+def _cpu_facts() -> tuple[str, frozenset[str]]:
+    """Return the processor's name and feature flags, as far as the system tells."""
+    name = platform.processor() or platform.machine()
+    if platform.system() == "Darwin":
+        return name, frozenset({"bf16"} if _darwin_has_bf16() else ())
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return name, frozenset()
+    facts = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip().lower(), value.strip())
+    flags = facts.get("flags") or facts.get("features") or ""
+    return facts.get("model name", name), frozenset(flags.split())
+
+
+def _darwin_has_bf16() -> bool:
+    command = ["/usr/sbin/sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return False
+    return answer.stdout.strip() == "1"

@@ -1,0 +1,158 @@
+"""Transformers' Trainer with whole checkpoints and a resume that does what it says.
+
+Everything about training itself is the parent's; here is only what it saves and loads.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+
+from .callbacks import UpdateCount
+from .checkpoints import staged
+from .device import Device
+from .manifest import Facts, write_manifest
+from .model import load_adapter_weights
+from .optimizers import build_optimizer, build_schedule
+from .recipe import Recipe
+
+
+class LoopTrainer(Trainer):
+    """A Trainer that follows a recipe.
+
+    ``step`` is where it starts; ``changed`` holds the optimizer settings that win over the
+    saved state, which is None when that state is dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        facts: Facts,
+        updates: UpdateCount,
+        step: int,
+        changed: Mapping[str, Any] | None,
+        **kwargs: Any,
+    ) -> None:
+        self.facts = facts
+        self.updates = updates
+        self.start_step = step
+        self.changed = changed
+        super().__init__(**kwargs)
+
+    # ---- building ------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Build the recipe's optimizer, one group for all trainable weights."""
+        if self.optimizer is None:
+            trainable = [value for value in self.model.parameters() if value.requires_grad]
+            self.optimizer = build_optimizer(self.facts.recipe.training, trainable)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Build the recipe's schedule."""
+        if self.lr_scheduler is None:
+            training = self.facts.recipe.training
+            self.lr_scheduler = build_schedule(training, optimizer or self.optimizer)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    # ---- saving --------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save what the parent saves, whole or not at all, and the manifest last.
+
+        State of callbacks is left out: ours has none that the manifest does not carry.
+        """
+        self.store_flos()
+        with staged(Path(self.args.output_dir), self.state.global_step) as directory:
+            self.save_model(str(directory), _internal_call=True)
+            self._save_optimizer_and_scheduler(str(directory))
+            self._save_scaler(str(directory))
+            self._save_rng_state(str(directory))
+            self.state.save_to_json(str(directory / "trainer_state.json"))
+            write_manifest(
+                directory,
+                self.facts,
+                step=self.state.global_step,
+                epoch=self.state.epoch,
+                updates_done=self.updates.done,
+            )
+
+    # ---- resuming ------------------------------------------------------------------------
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Copy the weights into the adapter; the parent's way would make half precision fp32."""
+        load_adapter_weights(model or self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the saved state unless it is dropped, let the recipe win, place the schedule."""
+        if checkpoint is None:
+            return
+        if self.changed is not None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            for group in self.optimizer.param_groups:
+                group.update(self.changed)
+        if not self.facts.recipe.training.optimizer.estimates_rate:
+            self._place_schedule()
+
+    def _place_schedule(self) -> None:
+        """Put the schedule where an uninterrupted run would have it at the first step."""
+        schedule = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)
+        rate = (self.changed or {}).get("lr")
+        if rate is not None:
+            schedule.base_lrs = [rate] * len(schedule.base_lrs)
+            for group in self.optimizer.param_groups:
+                group["initial_lr"] = rate
+        schedule.last_epoch = self.start_step - 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch misses an optimizer step before this one
+            schedule.step()
+
+
+def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> TrainingArguments:
+    """Return the recipe in the words of Transformers' TrainingArguments."""
+    training = recipe.training
+    mixed = _autocasts(recipe, device)
+    return TrainingArguments(
+        output_dir=recipe.output_dir,
+        max_steps=training.steps,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        gradient_checkpointing=training.gradient_checkpointing,
+        learning_rate=training.rate or 0.0,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        use_cpu=device.type == "cpu",
+        bf16=mixed == "bf16",
+        fp16=mixed == "fp16",
+        save_strategy="steps",
+        save_steps=training.save_every,
+        logging_strategy="steps",
+        logging_steps=training.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if training.eval_every else "no",
+        eval_steps=training.eval_every,
+        prediction_loss_only=True,
+        report_to="none",
+        log_level="error",
+        disable_tqdm=quiet,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+
+
+def _autocasts(recipe: Recipe, device: Device) -> str | None:
+    """Return the half precision to autocast to, None to compute in the weights' own.
+
+    Autocast, with a gradient scaler for fp16, is for full-precision adapters on a GPU; a
+    scaler refuses fp16 weights ("Attempting to unscale FP16 gradients", torch), and half
+    adapters are trained as they are, because that is what the recipe asked for.
+    """
+    compute = recipe.base.compute_dtype
+    if device.type != "cuda" or compute == "fp32" or recipe.adapter.dtype != "fp32":
+        return None
+    return compute

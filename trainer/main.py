@@ -1,0 +1,141 @@
+"""The command `sentinel-train`: a recipe in, checkpoints out.
+
+Exit codes: 0 the training reached its last step; 2 the recipe, an option, a checkpoint or the
+data was refused, nothing was written; 143 stopped by SIGTERM and 130 by SIGINT (Ctrl-C), after
+the current step was finished and saved; 1 any other failure, with Python's traceback.
+
+A NaN loss does not end a training: it is logged as it is.
+
+Exactness: resumed on the same machine with the optimizer state kept, a training repeats an
+uninterrupted one bit for bit; a logged loss is the mean since the last log, so the first one
+after a resume covers fewer steps unless `save_every` is a multiple of `log_every`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from . import __version__, quiet
+from .checkpoints import later_than
+from .data import find_files
+from .errors import RefusedError
+from .recipe import Recipe
+from .recipe_file import Settings, check, overlay, parse_option, read_settings
+from .start import (
+    Checkpoint,
+    OptimizerState,
+    choose_optimizer_state,
+    describe_settings,
+    inherit,
+    read_checkpoint,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; argparse ends a wrong call with SystemExit(2)."""
+    options = _parser().parse_args(argv)
+    try:
+        return _run(options)
+    except RefusedError as error:
+        print(f"sentinel-train: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Check everything that needs no torch, then hand over to the session."""
+    checkpoint = read_checkpoint(options.resume) if options.resume else None
+    settings = _settings(options)
+    inherited = inherit(settings, checkpoint) if checkpoint else settings
+    recipe = check(inherited, f"recipe '{options.recipe}'")
+    recipe = recipe.model_copy(update={"output_dir": str(Path(recipe.output_dir).absolute())})
+    find_files((*recipe.data.files, *recipe.data.eval_files))
+    state: OptimizerState = "drop"
+    if checkpoint:
+        state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
+        lines = describe_settings(settings, recipe, checkpoint)
+        print("\n".join(_resume_lines(checkpoint, state, reason) + lines), flush=True)
+    elif options.resume_optimizer:
+        raise RefusedError("--resume-optimizer", "has no effect without --resume")
+    if options.init_lora:
+        print(f"adapter weights from '{options.init_lora}', training from step 0", flush=True)
+    if options.print_plan:
+        _print_plan(recipe, checkpoint)
+        return 0
+    if checkpoint and checkpoint.step >= recipe.training.steps:
+        print(f"nothing to do: step {checkpoint.step} of {recipe.training.steps} is done")
+        return 0
+    return _train(recipe, checkpoint, state, options.init_lora)
+
+
+def _train(
+    recipe: Recipe, checkpoint: Checkpoint | None, state: OptimizerState, init_lora: Path | None
+) -> int:
+    quiet.before_imports()
+    from .session import Start, exit_code, train  # noqa: PLC0415 - torch comes with it
+
+    return exit_code(train(Start(recipe, checkpoint, state, init_lora)))
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the recipe file with the --set options over it, in their order."""
+    settings = read_settings(options.recipe)
+    for option in options.set:
+        settings = overlay(settings, parse_option(option))
+    return settings
+
+
+def _resume_lines(checkpoint: Checkpoint, state: OptimizerState, reason: str) -> list[str]:
+    action = "kept" if state == "keep" else "dropped"
+    return [
+        f"resume from '{checkpoint.path}' at step {checkpoint.step}",
+        f"optimizer state: {action} ({reason})",
+    ]
+
+
+def _print_plan(recipe: Recipe, checkpoint: Checkpoint | None) -> None:
+    """Print the recipe in full and what would be moved; nothing is written."""
+    step = checkpoint.step if checkpoint else 0
+    later = later_than(Path(recipe.output_dir), step)
+    if later:
+        print(f"would move aside: {', '.join(path.name for path in later)}")
+    print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), end="")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sentinel-train",
+        description="Fine-tune a LoRA or DoRA adapter as a recipe says.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", type=Path, help="YAML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="put a setting over the recipe's; may be repeated",
+    )
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--resume", type=Path, metavar="CHECKPOINT_DIR", help="go on from there")
+    begin.add_argument(
+        "--init-lora", type=Path, metavar="DIR", help="begin at step 0 with these weights"
+    )
+    parser.add_argument(
+        "--resume-optimizer",
+        choices=("keep", "drop"),
+        help="default: keep, or drop when the precision or the optimizer changed",
+    )
+    parser.add_argument(
+        "--print-plan", action="store_true", help="say what would be done and stop"
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

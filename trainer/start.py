@@ -1,0 +1,164 @@
+"""Where a training starts: at step 0, from another adapter, or from a checkpoint.
+
+On a resume three sources speak. `--set` and the recipe file win over the checkpoint's own
+recipe; what they leave out is inherited from it, except for what names a place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import RefusedError
+from .manifest import NAME
+from .recipe import Recipe
+from .recipe_file import Settings, flatten, overlay
+
+OptimizerState = Literal["keep", "drop"]
+
+_NEEDED = ("adapter_model.safetensors", "trainer_state.json")
+_STATE = ("optimizer.pt", "scheduler.pt")
+_OWN_PLACES = ("output_dir", "base.model")
+_SAME_ADAPTER = (
+    "task",
+    "num_labels",
+    "adapter.method",
+    "adapter.rank",
+    "adapter.alpha",
+    "adapter.target_modules",
+    "adapter.modules_to_save",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint to resume from, as far as its JSON files tell.
+
+    ``updates_done``, ``recipe`` and ``fingerprint`` are None in a checkpoint without manifest,
+    which another Transformers Trainer may have written.
+    """
+
+    path: Path
+    step: int
+    updates_done: int | None
+    recipe: Mapping[str, Any] | None
+    fingerprint: str | None
+    has_optimizer: bool
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return what a checkpoint says of itself, or refuse one that can't be resumed from."""
+    what = f"checkpoint '{path}'"
+    for name in _NEEDED:
+        if not (path / name).is_file():
+            raise RefusedError(what, f"{name} is missing", "name one whole checkpoint-N directory")
+    state = _json(path / "trainer_state.json", what)
+    manifest = _json(path / NAME, what) if (path / NAME).is_file() else {}
+    step = state.get("global_step")
+    if not isinstance(step, int):
+        raise RefusedError(what, "trainer_state.json names no global_step")
+    return Checkpoint(
+        path=path.resolve(),
+        step=step,
+        updates_done=manifest.get("updates_done"),
+        recipe=manifest.get("recipe"),
+        fingerprint=manifest.get("base", {}).get("fingerprint"),
+        has_optimizer=all((path / name).is_file() for name in _STATE),
+    )
+
+
+def inherit(settings: Settings, checkpoint: Checkpoint) -> Settings:
+    """Return the settings with the checkpoint's recipe below them.
+
+    An optimizer's arguments and rate are inherited only by the same optimizer.
+    """
+    if checkpoint.recipe is None:
+        return settings
+    below = {key: value for key, value in checkpoint.recipe.items() if key != "output_dir"}
+    name = flatten(settings).get("training.optimizer.name")
+    before = flatten(below)
+    if name is not None and name != before.get("training.optimizer.name"):
+        below = overlay(below, {"training": {"learning_rate": None, "optimizer": {"args": {}}}})
+    return overlay(below, settings)
+
+
+def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint, fingerprint: str | None) -> None:
+    """Refuse a resume on an adapter or base that is not the checkpoint's."""
+    what = f"resume from '{checkpoint.path}'"
+    now, before = _values(recipe), flatten(checkpoint.recipe or {})
+    for key in _SAME_ADAPTER:
+        if key in before and before[key] != now[key]:
+            fact = f"{key} is {before[key]!r} there and {now[key]!r} in the recipe"
+            raise RefusedError(what, fact, f"pass --set {key}={before[key]} or use --init-lora")
+    if None not in (fingerprint, checkpoint.fingerprint) and fingerprint != checkpoint.fingerprint:
+        fact = f"base.model '{recipe.base.model}' is not the base it was trained on"
+        raise RefusedError(what, fact, "name that base, or use --init-lora if this is meant")
+
+
+def choose_optimizer_state(
+    recipe: Recipe, checkpoint: Checkpoint, asked: OptimizerState | None
+) -> tuple[OptimizerState, str]:
+    """Return whether the saved optimizer state is loaded, and the reason."""
+    before = flatten(checkpoint.recipe or {})
+    name = before.get("training.optimizer.name", recipe.training.optimizer.name)
+    same_optimizer = name == recipe.training.optimizer.name
+    if asked == "keep" and not (checkpoint.has_optimizer and same_optimizer):
+        fact = "the checkpoint has no optimizer state" if same_optimizer else f"it is of {name}"
+        raise RefusedError("--resume-optimizer keep", fact, "use --resume-optimizer drop")
+    if asked is not None:
+        return asked, "asked for"
+    if not checkpoint.has_optimizer:
+        return "drop", "the checkpoint has none"
+    if not same_optimizer:
+        return "drop", f"it is of {name}, the recipe says {recipe.training.optimizer.name}"
+    if before.get("adapter.dtype", recipe.adapter.dtype) != recipe.adapter.dtype:
+        return "drop", f"it was made in {before['adapter.dtype']}"
+    return "keep", "same optimizer and precision"
+
+
+def describe_settings(settings: Settings, recipe: Recipe, checkpoint: Checkpoint) -> list[str]:
+    """Say of each setting that changed, or was left out, who wins."""
+    before, now, given = flatten(checkpoint.recipe or {}), _values(recipe), flatten(settings)
+    lines = []
+    for key, value in now.items():
+        if key in _OWN_PLACES or key not in before:
+            continue
+        if before[key] != value:
+            lines.append(f"{key}: {value!r} (recipe wins over the checkpoint's {before[key]!r})")
+        elif key not in given and value not in (None, {}, []):
+            lines.append(f"{key}: {value!r} (inherited from the checkpoint)")
+    return lines
+
+
+def changed_optimizer_settings(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the optimizer's settings that differ from those its saved state was made with.
+
+    Keys are names in a torch parameter group ("lr", "eps", ...).
+    """
+    before, now = flatten(checkpoint.recipe or {}), _values(recipe)
+    rate, args = "training.learning_rate", "training.optimizer.args"
+    changed = {
+        key: value
+        for key, value in now[args].items()
+        if args in before and before[args].get(key) != value
+    }
+    if rate in before and before[rate] != now[rate] and recipe.training.rate is not None:
+        changed["lr"] = recipe.training.rate
+    return changed
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return flatten(recipe.model_dump(mode="json"))
+
+
+def _json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RefusedError(what, f"{path.name} can't be read ({error})") from error
+    if not isinstance(content, dict):
+        raise RefusedError(what, f"{path.name} is not a JSON object")
+    return content

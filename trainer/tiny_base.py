@@ -1,0 +1,115 @@
+"""A tiny Llama, pre-trained in seconds: a real base model where none can be downloaded.
+
+`python -m sentinel_trainer.tiny_base OUT [--steps N]` writes a directory that
+`AutoModelForCausalLM` and `AutoTokenizer` open. The text is the standard library of the
+running interpreter; the tokenizer has one token a byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import quiet
+from .data import find_files, language_samples
+from .recipe import Data
+from .recipe_file import STDLIB_PREFIX
+
+TEXT = f"{STDLIB_PREFIX}[a-f]*.py"
+
+
+def build(out: Path, *, steps: int = 150, seed: int = 0, text: str = TEXT) -> None:
+    """Build the model, pre-train it for ``steps`` steps (0: random weights) and save it."""
+    quiet.before_imports()
+    import torch  # noqa: PLC0415
+    from transformers import (  # noqa: PLC0415
+        LlamaConfig,
+        LlamaForCausalLM,
+        Trainer,
+        TrainingArguments,
+        default_data_collator,
+        set_seed,
+    )
+    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415
+
+    quiet.after_imports()
+    set_seed(seed)
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    if steps:
+        data = Data(files=(text,), block_size=128)
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer = Trainer(
+                model=model,
+                args=TrainingArguments(
+                    output_dir=scratch,
+                    max_steps=steps,
+                    per_device_train_batch_size=16,
+                    learning_rate=3e-3,
+                    lr_scheduler_type="cosine",
+                    warmup_steps=10,
+                    logging_steps=max(1, steps // 5),
+                    save_strategy="no",
+                    report_to="none",
+                    log_level="error",
+                    disable_tqdm=not sys.stderr.isatty(),
+                    use_cpu=not torch.cuda.is_available(),
+                    dataloader_pin_memory=torch.cuda.is_available(),
+                    seed=seed,
+                ),
+                train_dataset=language_samples(find_files(data.files), data, tokenizer),
+                data_collator=default_data_collator,
+            )
+            trainer.train()
+    model.to("cpu").save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def byte_tokenizer():
+    """Return a tokenizer whose tokens are the 256 bytes and three marks."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    marks = ("<pad>", "<s>", "</s>")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate((*marks, *letters))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=marks[0],
+        bos_token=marks[1],
+        eos_token=marks[2],
+        model_max_length=512,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build a tiny base where the command line says."""
+    parser = argparse.ArgumentParser(prog="sentinel_trainer.tiny_base", description="tiny Llama")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    build(options.out, steps=options.steps, seed=options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
