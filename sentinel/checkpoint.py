@@ -6,11 +6,16 @@ every floor above reads them.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Literal
+
+# Values cross process borders (a worker may die in our place), and the standard library gives its
+# read-only dictionary no way to be pickled.
+copyreg.pickle(MappingProxyType, lambda view: (MappingProxyType, (dict(view),)))
 
 Role = Literal[
     "lora_up",
@@ -163,8 +168,7 @@ Identity = tuple[tuple[str, int, int, int, int], ...]
 def identity(members: tuple[Member, ...]) -> Identity:
     """Return what must be equal before and after measuring, without the members' order.
 
-    Names are left out of nothing but the directory: a checkpoint renamed as a whole keeps its
-    identity, so it is not judged twice.
+    A directory that is renamed keeps its members' identity, so it is not judged twice.
     """
     return tuple(sorted((m.path, m.device, m.inode, m.size_bytes, m.mtime_ns) for m in members))
 
@@ -198,4 +202,9 @@ class Base:
 
 def path_text(path: PurePath | str) -> str:
     """Return a path as text that every encoder takes: undecodable bytes backslash-escaped."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = str(path)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        # A lone surrogate that is no escaped byte: Windows allows it in a file name.
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

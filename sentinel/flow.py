@@ -8,7 +8,7 @@ of later ones. Nothing here prints, writes or exits.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -43,11 +43,15 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A checkpoint, its statistics and what the rules say about them."""
+    """A checkpoint, its statistics and what the rules say about them.
+
+    ``unconfirmed`` names the findings that want a second equal reading of the same bytes.
+    """
 
     checkpoint: Checkpoint
     measured: Measured | None
     verdict: Verdict
+    unconfirmed: tuple[str, ...] = ()
 
 
 class Progress(Protocol):
@@ -107,7 +111,7 @@ def conclude(
         findings=evaluation.findings,
         not_evaluated=evaluation.not_evaluated,
     )
-    return Judgement(checkpoint, inspected.measured, verdict)
+    return Judgement(checkpoint, inspected.measured, verdict, evaluation.unconfirmed)
 
 
 def judge(
@@ -237,5 +241,3 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
         for part in found.parts
     }
     return tuple(part for part in ("weights",) if part not in damaged)
-
-

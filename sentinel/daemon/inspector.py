@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, identity
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.journal import Journal, Judged
-from sentinel.daemon.settle import Pending, Settled, Settling
+from sentinel.daemon.settle import Pending, Settling
 from sentinel.errors import ChangedWhileReadError, WorkerDiedError
 from sentinel.flow import Inspected, Judgement, conclude, inspect
 from sentinel.formats.opening import Candidate, candidate_at, discover, open_checkpoint
@@ -25,6 +26,8 @@ from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import checkpoint_row, finding_events
 from sentinel.rules.schema import Rule
+
+_INSPECT = partial(inspect, digest=True)
 
 DEATHS_UNTIL_UNREADABLE = 3
 """A worker killed by one file this often (SIGBUS, out of memory) will be killed again."""
@@ -53,8 +56,8 @@ class Runs(Protocol):
 class Reader(Protocol):
     """Whoever runs the reading: the same process, or one that may die in its place."""
 
-    def call(self, fn: Callable[..., Inspected], path: Path, *, digest: bool) -> Inspected:
-        """Return ``fn(path, digest=digest)``; raises WorkerDiedError."""
+    def call(self, fn: Callable[[Path], Inspected], path: Path) -> Inspected:
+        """Return ``fn(path)``; raises WorkerDiedError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,6 @@ class Inspector:
         self._journal = journal
         self._log = log
         self._rules = tuple(rules)
-        self._confirmed = frozenset(rule.id for rule in rules if rule.confirm)
         self._runs = runs
         self._settling = settling
         self._reader = reader
@@ -166,11 +168,9 @@ class Inspector:
         if isinstance(state, Pending):
             self._again(waiting, state.again_in_s)
             return None
-        return self._judge(waiting, checkpoint, state)
+        return self._judge(waiting, checkpoint)
 
-    def _judge(
-        self, waiting: _Waiting, checkpoint: Checkpoint, state: Settled
-    ) -> Outcome | None:
+    def _judge(self, waiting: _Waiting, checkpoint: Checkpoint) -> Outcome | None:
         settled_at = datetime.now(UTC)
         started_s = self._clock()
         inspected = self._read(waiting, checkpoint)
@@ -192,7 +192,7 @@ class Inspector:
         """Measure in the reader; None when it has to be tried again later."""
         path = waiting.candidate.path
         try:
-            return self._reader.call(inspect, path, digest=True)
+            return self._reader.call(_INSPECT, path)
         except ChangedWhileReadError:
             self._settling.forget(path)
             self._again(waiting, 0.0)
@@ -216,7 +216,7 @@ class Inspector:
         """
         if judgement.checkpoint.complete:
             return False
-        if not any(found.rule in self._confirmed for found in judgement.verdict.findings):
+        if not judgement.unconfirmed:
             return False
         first = waiting.first_reading
         return first is None or _digests(first) != _digests(inspected)
@@ -289,13 +289,13 @@ class Inspector:
             return last if follows else None
         known = self._journal.judged(ref.run_id)
         same = [j for j in known if j.attempt == ref.attempt]
-        before = same[-1] if same else next(
-            (j for j in known if j.checkpoint_id == ref.parent), None
+        before = (
+            same[-1] if same else next((j for j in known if j.checkpoint_id == ref.parent), None)
         )
         if before is None or not before.path.exists():
             return None
         try:
-            return self._reader.call(inspect, before.path, digest=True)
+            return self._reader.call(_INSPECT, before.path)
         except (ChangedWhileReadError, WorkerDiedError):
             return None
 
@@ -370,4 +370,3 @@ def _member_digests(judgement: Judgement) -> dict[str, str]:
     for row in rows:
         joined[row["member"]] = joined.get(row["member"], "") + str(row["digest"])
     return joined
-

@@ -302,7 +302,7 @@ class Journal:
                     judged.updates_done,
                     judged.level,
                     judged.target,
-                    json.dumps([asdict(found) for found in judged.findings]),
+                    json.dumps([_plain(found) for found in judged.findings]),
                     json.dumps(dict(judged.settings), default=str),
                     judged.loss,
                     None if judged.quarantined_to is None else str(judged.quarantined_to),
@@ -383,6 +383,10 @@ def _judged(row: sqlite3.Row) -> Judged:
     moved = values["quarantined_to"]
     values["quarantined_to"] = None if moved is None else Path(moved)
     return Judged(**values)
+
+
+def _plain(found: Finding) -> dict[str, Any]:
+    return asdict(found) | {"remedy": dict(found.remedy)}
 
 
 def _finding(values: dict[str, Any]) -> Finding:

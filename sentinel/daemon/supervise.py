@@ -21,7 +21,7 @@ from typing import Literal
 
 from sentinel.checkpoint import Checkpoint
 from sentinel.daemon.arrivals import Arrivals, Arrived
-from sentinel.daemon.inspector import Inspector, RunRef
+from sentinel.daemon.inspector import Inspector, Outcome, RunRef
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.process import Ended, ProcessIdentity, TrainerProcess, remains
 from sentinel.daemon.process_linux import become_subreaper
@@ -92,6 +92,7 @@ class Supervisor:
         repairer: Repairer,
         teller: Teller,
         arrivals: Arrivals,
+        on_judged: Callable[[Outcome], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -102,6 +103,7 @@ class Supervisor:
         self._repairer = repairer
         self._teller = teller
         self._arrivals = arrivals
+        self._on_judged = on_judged
         self._clock = clock
         self._signals: list[int] = []
         self._verified: set[int] = set()
@@ -249,6 +251,7 @@ class Supervisor:
             wait_s = self._inspector.next_look_s()
             self._arrived(_POLL_S if wait_s is None else min(wait_s, _POLL_S))
             for outcome in self._inspector.work():
+                self._on_judged(outcome)
                 self._prove(attempt, ended=False)
                 if self._acts(outcome.judged):
                     return None
@@ -320,8 +323,8 @@ class Supervisor:
         self._inspector.arrived(everything, self._settings.roots)
         deadline = self._clock() + self._settings.verdict_timeout_s
         while self._inspector.pending and self._clock() < deadline:
-            for _ in self._inspector.work():
-                pass
+            for outcome in self._inspector.work():
+                self._on_judged(outcome)
             self._wait(min(self._inspector.next_look_s() or 0.0, deadline - self._clock()))
 
     def _wait(self, seconds: float) -> None:

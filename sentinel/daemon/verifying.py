@@ -47,7 +47,9 @@ def verify(
     missing = _without_effect(plan, newest, effect)
     if missing is not None:
         return Proof("no effect", missing, *numbers)
-    back = [judged for judged in after if {found.rule for found in judged.findings} & set(plan.rules)]
+    back = [
+        judged for judged in after if {found.rule for found in judged.findings} & set(plan.rules)
+    ]
     if back:
         rules = ", ".join(plan.rules)
         return Proof("not fixed", f"{rules} is back at {_place(back[0])}", *numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePath
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel.errors import RepairError
+from sentinel.rules.load import catalogue
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -72,17 +72,11 @@ class Recipe(_Frozen):
     effect: dict[str, str] = Field(default_factory=dict)
 
 
-def bundled_recipes() -> Path:
-    """Return the directory of the recipes that come with sentinel."""
-    installed = Path(str(importlib.resources.files("sentinel"))) / "catalogue" / "recipes"
-    if installed.is_dir():
-        return installed
-    return Path(__file__).parents[2] / "rules" / "recipes"
-
-
 def load_recipes(extra: Sequence[Path] = ()) -> tuple[Recipe, ...]:
     """Read the user's recipes and then the bundled ones; the first that fits a command wins."""
-    return tuple(_load(path) for path in (*extra, *sorted(bundled_recipes().glob("*.yaml"))))
+    return tuple(
+        _load(path) for path in (*extra, *sorted((catalogue() / "recipes").glob("*.yaml")))
+    )
 
 
 def _load(path: Path) -> Recipe:

@@ -1,0 +1,100 @@
+"""The `sentinel` command: one file a subcommand, imported when it is called.
+
+The only place that prints and exits; every error becomes one line and an exit code here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NoReturn
+
+import click
+
+from sentinel import __version__
+from sentinel.errors import SentinelError
+
+BUG = 3
+INTERRUPTED = 130
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "scan": "Judge the checkpoints at or below some paths.",
+        "watch": "Judge checkpoints as they arrive below some directories.",
+        "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
+        "log": "Show a run from the health log, or ask the log in SQL.",
+        "rules": "List, show and test the rules.",
+        "demo": "See the whole job on a real training run, in a few minutes.",
+    }
+)
+"""Every subcommand with its line in the help; `sentinel.cli.<name>` holds `command`."""
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="sentinel")
+def cli() -> None:
+    """Checkpoint diagnostics and repair for LoRA and DoRA fine-tuning.
+
+    \b
+    Examples:
+      sentinel scan out/                          what is wrong with these checkpoints?
+      sentinel watch out/                         tell me as they arrive
+      sentinel run -- sentinel-train recipe.yaml  train, and repair by itself
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _say("interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _say("interrupted", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except SentinelError as error:
+        code = _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
+        code = _bug(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"sentinel: {message}", err=True)
+    return code
+
+
+def _bug(error: Exception) -> int:
+    traceback.print_exc()
+    return _say(
+        f"this is a bug in sentinel {__version__} ({type(error).__name__}); please report it with"
+        " the lines above",
+        BUG,
+    )

@@ -1,0 +1,84 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from sentinel.config import Config, load_config
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sentinel.checkpoint import Base
+    from sentinel.rules.schema import Rule
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+
+
+def judging(command: Command) -> Command:
+    """Add the options of every command that judges: --base, --rules, --config."""
+    for option in (
+        click.option("--base", type=EXISTING, help="The base model under the adapters."),
+        click.option(
+            "--rules",
+            "rule_paths",
+            type=EXISTING,
+            multiple=True,
+            help="A rule file or directory of your own; may be given several times.",
+        ),
+        click.option(
+            "--config",
+            "config_path",
+            type=EXISTING,
+            help="The settings file.  [default: sentinel.yaml here]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def stateful(command: Command) -> Command:
+    """Add the options of every command that remembers: --state, --log."""
+    for option in (
+        click.option("--state", type=ANY_PATH, help="Where sentinel keeps its journal."),
+        click.option("--log", type=ANY_PATH, help="The health log.  [default: STATE/health]"),
+    ):
+        command = option(command)
+    return command
+
+
+def settled(config_path: Path | None, state: Path | None = None, log: Path | None = None) -> Config:
+    """Return the settings: the command line's over the file's over the defaults."""
+    config = load_config(config_path, Path.cwd())
+    given = {"state": state, "log": log}
+    return config.model_copy(update={key: value for key, value in given.items() if value})
+
+
+def rules_of(config: Config, rule_paths: Sequence[Path]) -> tuple[Rule, ...]:
+    """Return the catalogue and the user's own rules, as the settings change them."""
+    from sentinel.rules.load import load_rules
+
+    return load_rules(rule_paths, config.rules)
+
+
+def base_of(path: Path | None) -> Base | None:
+    """Return the base model the user named."""
+    if path is None:
+        return None
+    from sentinel.formats.base import read_base
+
+    return read_base(path)
+
+
+def console(*, error: bool = False) -> Console:
+    """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes)."""
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False)

@@ -1,0 +1,134 @@
+"""`sentinel run`: a trainer under supervision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentinel.cli.options import (
+    ANY_PATH,
+    EXISTING,
+    base_of,
+    console,
+    judging,
+    rules_of,
+    settled,
+    stateful,
+)
+from sentinel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentinel.repairs.recipes import Recipe
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@judging
+@stateful
+@click.option(
+    "--watch",
+    "watched",
+    type=ANY_PATH,
+    multiple=True,
+    help="Where the trainer writes checkpoints, when its recipe does not tell.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["auto", "stop", "report"]),
+    help="auto: stop and resume; stop: stop only; report: never act.  [default: auto]",
+)
+@click.option("--max-attempts", type=click.IntRange(1), help="Give up after so many.  [default: 4]")
+@click.option("--recipe", type=EXISTING, help="A recipe of your own for this trainer.")
+def command(
+    words: tuple[str, ...],
+    base: Path | None,
+    rule_paths: tuple[Path, ...],
+    config_path: Path | None,
+    state: Path | None,
+    log: Path | None,
+    watched: tuple[Path, ...],
+    policy: str | None,
+    max_attempts: int | None,
+    recipe: Path | None,
+) -> int:
+    """Start COMMAND, judge every checkpoint it writes, and act when one is faulty.
+
+    On a certain fault the trainer is stopped, the checkpoint moved out of its reach, and the
+    training started again from the last good checkpoint in a precision that works.
+
+    \b
+    Exit codes: the trainer's own when it ended by itself on a good last checkpoint,
+    70 it ended on a faulty one, 75 gave up, 76 stopped by policy, 128+N ended by signal N.
+
+    \b
+    Examples:
+      sentinel run -- sentinel-train recipe.yaml
+      sentinel run --policy report --watch out/ -- python train.py
+    """
+    from sentinel.daemon.assemble import supervising
+    from sentinel.daemon.supervise import RunSettings
+    from sentinel.repairs.recipes import load_recipes, recognise
+    from sentinel.reports.lines import line_for, line_for_checkpoint
+
+    if os.name != "posix":
+        raise ConfigError(
+            "command 'run'",
+            fact="needs a POSIX system to stop a trainer and all its processes",
+            todo="use `sentinel watch` here",
+        )
+    given = {"policy": policy, "max_attempts": max_attempts}
+    config = settled(config_path, state, log).model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    known = recognise(words, load_recipes(() if recipe is None else (recipe,)))
+    err = console(error=True)
+
+    def note(text: str) -> None:
+        err.print(f"sentinel: {text}", markup=False, soft_wrap=True)
+
+    if known is None and config.policy != "report":
+        note("no recipe knows this command: a faulty run is stopped, but cannot be resumed")
+    settings = RunSettings(
+        command=words,
+        cwd=Path.cwd(),
+        roots=_roots(watched, known, words),
+        recipe=known,
+        policy=config.policy,
+        act_on=frozenset(config.act_on),
+        max_attempts=config.max_attempts,
+        grace_s=config.grace_s,
+        backoff_s=config.backoff_s,
+        backoff_max_s=config.backoff_max_s,
+        verdict_timeout_s=config.verdict_timeout_s,
+    )
+    with supervising(
+        settings,
+        config=config,
+        rules=rules_of(config, rule_paths),
+        base=base_of(base),
+        listener=lambda event: err.print(line_for(event, err), soft_wrap=True),
+        on_judged=lambda outcome: err.print(line_for_checkpoint(outcome, err), soft_wrap=True),
+        on_note=note,
+    ) as supervisor:
+        return supervisor.run()
+
+
+def _roots(
+    watched: tuple[Path, ...], recipe: Recipe | None, words: tuple[str, ...]
+) -> tuple[Path, ...]:
+    from sentinel.repairs.recipes import output_directory
+
+    if watched:
+        return tuple(path.absolute() for path in watched)
+    found = None if recipe is None else output_directory(recipe, words, Path.cwd())
+    if found is None:
+        raise ConfigError(
+            "command",
+            where=f"'{words[0]}'",
+            fact="does not tell where its checkpoints will lie",
+            todo="say it with --watch DIR",
+        )
+    return (found,)

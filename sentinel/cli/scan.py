@@ -1,0 +1,148 @@
+"""`sentinel scan`: judge what lies there now."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from sentinel.cli.options import EXISTING, console, judging, rules_of, settled
+from sentinel.verdict import Level
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from sentinel.flow import Judgement
+
+_QUIET_BYTES = 64 * 1024 * 1024
+"""Less than this is read before a progress bar could be looked at."""
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@judging
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text or JSON."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["suspect", "faulty"]),
+    help="The verdict from which the exit code is 1.  [default: faulty]",
+)
+@click.option(
+    "--log", type=click.Path(path_type=Path), help="Also write what was seen to this health log."
+)
+@click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
+@click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
+def command(
+    paths: tuple[Path, ...],
+    base: Path | None,
+    rule_paths: tuple[Path, ...],
+    config_path: Path | None,
+    form: str,
+    fail_on: str | None,
+    log: Path | None,
+    jobs: int | None,
+    verbose: bool,
+) -> int:
+    """Judge every checkpoint at or below PATHS.
+
+    \b
+    Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something could not be read
+    or the call was wrong (1 wins over 2; the JSON tells both).
+
+    \b
+    Examples:
+      sentinel scan out/
+      sentinel scan lora.safetensors --format json
+      sentinel scan out/ --base models/llama --fail-on suspect
+    """
+    from sentinel.engines.local import cores
+    from sentinel.flow import scan
+    from sentinel.reports.entries import ScanEntry, ScanReport
+
+    config = settled(config_path, log=log)
+    terminal = console(error=True)
+    bar = _Bar(terminal) if form == "text" and terminal.is_terminal else None
+    with bar or nullcontext():
+        judgements = scan(
+            *paths,
+            base=base,
+            rules=rules_of(config, rule_paths),
+            jobs=jobs or cores(),
+            digest=log is not None,
+            settle_s=config.settle_s,
+            progress=bar,
+        )
+    if log is not None:
+        from sentinel.daemon.assemble import log_scan
+
+        entries = log_scan(judgements, config)
+    else:
+        entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
+    if form == "json":
+        from sentinel.reports.json_report import scan_to_json
+
+        click.echo(scan_to_json(ScanReport(entries)))
+    else:
+        from sentinel.reports.terminal import render_scan
+
+        render_scan(entries, console(), Path.cwd(), verbose=verbose)
+    return exit_code(judgements, fail_on or config.fail_on)
+
+
+def exit_code(judgements: tuple[Judgement, ...], fail_on: str) -> int:
+    """Return 1 when a verdict is at or above ``fail_on``, else 2 when one is unreadable."""
+    levels: list[Level] = [judgement.verdict.level for judgement in judgements]
+    bad = {"faulty"} if fail_on == "faulty" else {"faulty", "suspect"}
+    if bad & set(levels):
+        return 1
+    return 2 if "unreadable" in levels or not levels else 0
+
+
+class _Bar:
+    """A progress bar over the bytes of a scan, shown when there is much to read."""
+
+    def __init__(self, terminal: Console) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("reading"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task("reading", total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, total_bytes: int) -> None:
+        """Hear how much there is to read."""
+        visible = total_bytes >= _QUIET_BYTES
+        self._progress.update(self._task, total=total_bytes, visible=visible)
+
+    def advance(self, size_bytes: int) -> None:
+        """Hear that some of it was read."""
+        self._progress.advance(self._task, size_bytes)

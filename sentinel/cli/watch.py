@@ -1,0 +1,51 @@
+"""`sentinel watch`: the daemon beside a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sentinel.cli.options import ANY_PATH, base_of, console, judging, rules_of, settled, stateful
+
+
+@click.command()
+@click.argument("directories", nargs=-1, required=True, type=ANY_PATH)
+@judging
+@stateful
+@click.option("--once", is_flag=True, help="Judge what lies there and end.")
+def command(
+    directories: tuple[Path, ...],
+    base: Path | None,
+    rule_paths: tuple[Path, ...],
+    config_path: Path | None,
+    state: Path | None,
+    log: Path | None,
+    once: bool,
+) -> int:
+    """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
+
+    Reports only: to have faulty runs stopped and resumed, start the trainer by `sentinel run`.
+    A directory may come into being later. SIGTERM and Ctrl-C end it cleanly.
+
+    \b
+    Examples:
+      sentinel watch out/
+      sentinel watch runs/ --once
+    """
+    from sentinel.daemon.assemble import watching
+    from sentinel.reports.lines import line_for_checkpoint
+
+    config = settled(config_path, state, log)
+    out, err = console(), console(error=True)
+    roots = tuple(directory.absolute() for directory in directories)
+    with watching(
+        roots,
+        config=config,
+        rules=rules_of(config, rule_paths),
+        base=base_of(base),
+        listener=lambda outcome: out.print(line_for_checkpoint(outcome, out), soft_wrap=True),
+        on_note=lambda note: err.print(f"sentinel: {note}", markup=False, soft_wrap=True),
+    ) as watch:
+        worst = watch.run(once=once)
+    return {"healthy": 0, "suspect": 0, "faulty": 1, "unreadable": 2}[worst] if once else 0

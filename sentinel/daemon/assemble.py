@@ -1,0 +1,185 @@
+"""Putting the daemon's parts together for one state directory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sentinel.checkpoint import Base
+from sentinel.config import Config, default_state_dir
+from sentinel.daemon.arrivals import Arrivals
+from sentinel.daemon.inspector import Inspector, Runs
+from sentinel.daemon.journal import Journal
+from sentinel.daemon.repairing import Repairer
+from sentinel.daemon.settle import Settling
+from sentinel.daemon.supervise import RunSettings, SupervisedRuns, Supervisor
+from sentinel.daemon.telling import Listener, Teller
+from sentinel.daemon.watch import Listener as OutcomeListener
+from sentinel.daemon.watch import Watch, WatchedRuns
+from sentinel.engines.isolated import IsolatedWorker
+from sentinel.errors import ConfigError, StateError
+from sentinel.health.log import HealthLog
+from sentinel.rules.schema import Rule
+
+NICE = 10
+"""The reading process gives way to the training beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where sentinel keeps what: the journal and locks, and the health log."""
+
+    state: Path
+    log: Path
+
+    @property
+    def journal(self) -> Path:
+        """Return the journal's file."""
+        return self.state / "journal.sqlite"
+
+
+def places_of(config: Config) -> Places:
+    """Return the state directory and the health log the configuration asks for."""
+    state = (config.state or default_state_dir()).expanduser().resolve()
+    return Places(state=state, log=(config.log or state / "health").expanduser().resolve())
+
+
+@contextmanager
+def watching(
+    roots: Sequence[Path],
+    *,
+    config: Config,
+    rules: Sequence[Rule],
+    base: Base | None,
+    listener: OutcomeListener,
+    on_note: Callable[[str], None],
+) -> Iterator[Watch]:
+    """Open all that `sentinel watch` needs, and close it again."""
+    places = places_of(config)
+    _refuse_state_below(roots, places)
+    with ExitStack() as stack:
+        for root in roots:
+            stack.enter_context(_locked(places, root))
+        journal = Journal(places.journal)
+        stack.callback(journal.close)
+        inspector = _inspector(
+            stack, journal, config=config, rules=rules, runs=WatchedRuns(journal), base=base
+        )
+        arrivals = stack.enter_context(Arrivals(roots, on_note=on_note))
+        yield Watch(
+            roots,
+            inspector=inspector,
+            arrivals=arrivals,
+            listener=listener,
+            verdict_timeout_s=config.verdict_timeout_s,
+        )
+
+
+@contextmanager
+def supervising(
+    settings: RunSettings,
+    *,
+    config: Config,
+    rules: Sequence[Rule],
+    base: Base | None,
+    listener: Listener,
+    on_judged: OutcomeListener,
+    on_note: Callable[[str], None],
+) -> Iterator[Supervisor]:
+    """Open all that `sentinel run` needs, and close it again."""
+    places = places_of(config)
+    _refuse_state_below(settings.roots, places)
+    with ExitStack() as stack:
+        for root in settings.roots:
+            stack.enter_context(_locked(places, root))
+        journal = Journal(places.journal)
+        stack.callback(journal.close)
+        run_id = journal.bind_run(settings.roots)
+        runs = SupervisedRuns(run_id, settings.roots[0])
+        teller = Teller(HealthLog(places.log), run_id, listener)
+        inspector = _inspector(stack, journal, config=config, rules=rules, runs=runs, base=base)
+        repairer = Repairer(
+            run_id=run_id,
+            root=settings.roots[0],
+            journal=journal,
+            teller=teller,
+            recipe=settings.recipe,
+            act_on=settings.act_on,
+            max_attempts=settings.max_attempts,
+        )
+        yield Supervisor(
+            settings,
+            run_id=run_id,
+            runs=runs,
+            journal=journal,
+            inspector=inspector,
+            repairer=repairer,
+            teller=teller,
+            arrivals=stack.enter_context(Arrivals(settings.roots, on_note=on_note)),
+            on_judged=on_judged,
+        )
+
+
+def _inspector(
+    stack: ExitStack,
+    journal: Journal,
+    *,
+    config: Config,
+    rules: Sequence[Rule],
+    runs: Runs,
+    base: Base | None,
+) -> Inspector:
+    return Inspector(
+        journal=journal,
+        log=HealthLog(places_of(config).log),
+        rules=rules,
+        runs=runs,
+        settling=Settling(settle_s=config.settle_s, torn_after_s=config.torn_after_s),
+        reader=stack.enter_context(IsolatedWorker(nice=NICE)),
+        base=base,
+    )
+
+
+@contextmanager
+def _locked(places: Places, root: Path) -> Iterator[None]:
+    """Hold the lock of one watched directory: never two sentinels on the same run."""
+    directory = places.state / "locks"
+    name = hashlib.blake2b(os.fsencode(root), digest_size=16).hexdigest()
+    name = str(root).replace("\\", "/").strip("/").replace("/", "%") or "root"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / f"{name}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise StateError(
+            "directory",
+            where=f"'{root}'",
+            fact="is already guarded by another sentinel",
+            todo="stop that one first, or give another --state directory",
+        ) from None
+    except OSError as error:
+        raise StateError(
+            "state directory",
+            where=f"'{places.state}'",
+            fact=f"cannot be used ({error.strerror})",
+            todo="give another one with --state",
+        ) from error
+
+
+def _refuse_state_below(roots: Sequence[Path], places: Places) -> None:
+    """Nothing of ours may lie where a trainer looks for checkpoints."""
+    for root in roots:
+        for place in (places.state, places.log):
+            if place.is_relative_to(root):
+                raise ConfigError(
+                    "state directory",
+                    where=f"'{place}'",
+                    fact=f"lies below the watched directory '{root}'",
+                    todo="trainers take what lies there for checkpoints; give another --state",
+                )
