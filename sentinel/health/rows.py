@@ -85,7 +85,11 @@ def checkpoint_row(
     judged_at: datetime,
     measure_s: float | None,
 ) -> CheckpointRow:
-    """Return the row that says what was judged, and how."""
+    """Return the row that says what was judged, and how.
+
+    Its settings also hold the last of each number the trainer logged up to here, by the name
+    ``metrics.<name>``.
+    """
     return CheckpointRow(
         run_id=run_id,
         attempt=attempt,
@@ -108,8 +112,17 @@ def checkpoint_row(
         settled_at=settled_at,
         judged_at=judged_at,
         measure_s=measure_s,
-        settings=checkpoint.settings,
+        settings={**checkpoint.settings, **_last_metrics(checkpoint)},
     )
+
+
+def _last_metrics(checkpoint: Checkpoint) -> dict[str, float]:
+    known = sorted(checkpoint.metrics, key=lambda metric: metric.step)
+    return {
+        f"metrics.{metric.name}": metric.value
+        for metric in known
+        if checkpoint.step is None or metric.step <= checkpoint.step
+    }
 
 
 def finding_events(
