@@ -1,0 +1,198 @@
+"""Asking the rules: which of them fire on a checkpoint's tables, and which cannot be asked.
+
+A predicate is three-valued. Rows that are NULL count as neither bad nor good; the rule is not
+evaluated when those rows could still turn the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
+
+import duckdb
+
+from sentinel.checkpoint import Part
+from sentinel.rules import sql
+from sentinel.rules.counts import Counts
+from sentinel.rules.database import Database, open_database
+from sentinel.rules.messages import after_updates, at_step, fill, group_names
+from sentinel.rules.schema import Rule
+from sentinel.rules.tables import TABLES, UNKNOWN_WHEN_EMPTY
+from sentinel.verdict import LEVEL_OF, LEVELS, Finding, NotEvaluated, Severity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LISTED = 20
+"""How many tensors a finding lists by name."""
+
+RULE_ERROR = "rule-error"
+"""The id of the finding about a rule that failed."""
+
+_PARTS: tuple[Part, ...] = ("weights", "optimizer", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the rules say of one checkpoint, the gravest first.
+
+    ``unconfirmed`` names the rules among the findings that want a second equal reading.
+    """
+
+    findings: tuple[Finding, ...]
+    not_evaluated: tuple[NotEvaluated, ...]
+    unconfirmed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The checkpoint under judgement: its database and what every message may tell."""
+
+    database: Database
+    missing: Mapping[str, str]
+    step: int | None
+    updates: int | None
+
+    def rows(self, rule: Rule, statement: str) -> list[tuple[object, ...]]:
+        return self.database.rows(statement, sql.bound(rule, statement))
+
+
+def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table]) -> Evaluation:
+    """Ask every rule about the tables of one checkpoint.
+
+    ``tables`` holds tensors, pairs, checkpoint, metrics, faults and, when known, base and the
+    prev_tensors, prev_pairs and prev_checkpoint of the checkpoint before it in its lineage. A
+    rule that fails becomes a finding `rule-error`; none raises.
+    """
+    with open_database(tables) as database:
+        subject = _subject(database, tables)
+        answers = [(rule, _ask(rule, subject)) for rule in rules]
+    findings = [answer for _, answer in answers if isinstance(answer, Finding)]
+    return Evaluation(
+        findings=tuple(sorted(findings, key=lambda found: -_rank(found.severity))),
+        not_evaluated=tuple(a for _, a in answers if isinstance(a, NotEvaluated)),
+        unconfirmed=tuple(
+            rule.id
+            for rule, answer in answers
+            if rule.confirm and isinstance(answer, Finding) and answer.rule == rule.id
+        ),
+    )
+
+
+def _subject(database: Database, tables: Mapping[str, pa.Table]) -> _Subject:
+    missing = {name: f"table '{name}' is not known" for name in TABLES if name not in tables}
+    for name in UNKNOWN_WHEN_EMPTY - missing.keys():
+        if not tables[name].num_rows:
+            missing[name] = f"table '{name}' is empty"
+    row = next(iter(database.rows("SELECT step, updates_done FROM checkpoint", {})), (None, None))
+    step, updates = cast("tuple[int | None, int | None]", row)
+    return _Subject(database, MappingProxyType(missing), step, updates)
+
+
+def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
+    """Return what one rule says: a finding, that it cannot be asked, or nothing."""
+    for table in sql.tables_of(rule):
+        if table in subject.missing:
+            return NotEvaluated(rule.id, subject.missing[table])
+    if subject.updates is not None and subject.updates < rule.after_updates:
+        return None
+    try:
+        return _judge(rule, subject)
+    except duckdb.Error as error:
+        problem = str(error).splitlines()[0]
+        message = f"rule '{rule.id}' failed: {problem}; mend the rule or switch it off"
+        return Finding(RULE_ERROR, "warning", message, scope=rule.scope, parts=())
+
+
+def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
+    (row,) = subject.rows(rule, sql.count_rows(rule))
+    counts = Counts(*cast("tuple[int, int, int, int, int, int]", row))
+    fires = counts.decide(rule.match)
+    if fires is None:
+        return NotEvaluated(rule.id, _why_unknown(rule, counts, subject))
+    if not fires:
+        return None
+    unsure = rule.after_updates > 0 and subject.updates is None
+    if unsure and rule.unknown_updates is None:
+        return NotEvaluated(rule.id, "column 'updates_done' of 'checkpoint' is unknown")
+    return _finding(rule, counts, subject, unsure=unsure)
+
+
+def _why_unknown(rule: Rule, counts: Counts, subject: _Subject) -> str:
+    """Name the columns that are NULL in the rows that could not be decided."""
+    source = sql.source_of(rule)
+    known = subject.database.columns(source, sql.bound(rule, source))
+    named = sql.words(f"{rule.where}\n{rule.when}")
+    columns = tuple(column for column in known if column in named)
+    (row,) = subject.rows(rule, sql.count_nulls(rule, columns))
+    undecided, *nulls = cast("tuple[int, ...]", row)
+    empty = [f"'{column}'" for column, count in zip(columns, nulls, strict=False) if count]
+    subject_of = f"column {', '.join(empty)}" if empty else "the predicate"
+    where = f" of '{rule.table}'" if rule.table else ""
+    return f"{subject_of}{where} is unknown in {undecided} of {counts.total} rows"
+
+
+def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> Finding:
+    expressions = {**rule.facts, **({"softer_": rule.softer.when} if rule.softer else {})}
+    facts = _one_row(rule, expressions, subject)
+    names, parts = _names_and_parts(rule, subject)
+    message = fill(
+        rule.message,
+        {
+            **rule.parameters,
+            **facts,
+            "hits": counts.bad,
+            "rows": counts.in_scope,
+            "at": at_step(subject.step),
+            "after": after_updates(subject.updates),
+            "names": group_names(names),
+            "first": names[0] if names else None,
+        },
+    )
+    severity = rule.severity
+    if rule.softer and facts["softer_"]:
+        severity = rule.softer.severity
+    if unsure and rule.unknown_updates is not None:
+        severity = min(severity, rule.unknown_updates, key=_rank)
+        message += " (whether it was updated at all is not known, so this may be no fault)"
+    return Finding(
+        rule=rule.id,
+        severity=severity,
+        message=message,
+        scope=rule.scope,
+        safety=rule.safety,
+        parts=parts,
+        tensors=names[:LISTED],
+        tensor_count=len(names),
+        remedy=MappingProxyType(rule.remedy.model_dump(exclude_none=True)),
+    )
+
+
+def _one_row(rule: Rule, expressions: Mapping[str, str], subject: _Subject) -> dict[str, object]:
+    if not expressions:
+        return {}
+    (row,) = subject.rows(rule, sql.select_hits(rule, expressions))
+    return dict(zip(expressions, row, strict=True))
+
+
+def _names_and_parts(rule: Rule, subject: _Subject) -> tuple[tuple[str, ...], tuple[Part, ...]]:
+    """Return the tensors of the hit rows in their order, and the parts they belong to."""
+    source = sql.source_of(rule)
+    known = subject.database.columns(source, sql.bound(rule, source))
+    column = rule.names or ("tensor" if "tensor" in known else None)
+    expressions = {
+        "name_": column or "NULL",
+        "part_": "part" if "part" in known else "NULL",
+    }
+    hits = subject.rows(rule, sql.select_hits(rule, expressions))
+    names = tuple(dict.fromkeys(str(name) for name, _ in hits if name is not None))
+    if rule.scope == "run":
+        return names, ()
+    named = {part for _, part in hits}
+    return names, tuple(part for part in _PARTS if part in named) or ("weights",)
+
+
+def _rank(severity: Severity) -> int:
+    return LEVELS.index(LEVEL_OF[severity])

@@ -1,0 +1,157 @@
+"""The tables a rule can see: their columns, types, and how the previous checkpoint is joined.
+
+Types are DuckDB's. Everything a rule file is checked against at load, and everything the
+database is filled with at evaluation, comes from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "adapter_init": "VARCHAR",
+        "base_compute_dtype": "VARCHAR",
+        "base_path": "VARCHAR",
+        "base_quantization": "VARCHAR",
+        "device_bf16": "BOOLEAN",
+        "device_name": "VARCHAR",
+        "device_type": "VARCHAR",
+        "optimizer_learning_rate": "DOUBLE",
+        "optimizer_name": "VARCHAR",
+        "precision_adapter": "VARCHAR",
+        "precision_full_bf16": "BOOLEAN",
+        "precision_full_fp16": "BOOLEAN",
+        "precision_mixed": "VARCHAR",
+        "resumed_from_path": "VARCHAR",
+        "versions_bitsandbytes": "VARCHAR",
+        "versions_peft": "VARCHAR",
+        "versions_torch": "VARCHAR",
+        "versions_transformers": "VARCHAR",
+    }
+)
+"""Settings of a run as columns of `checkpoint`: the dotted name with underscores."""
+
+GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "tensors": {
+            "tensor": "VARCHAR",
+            "member": "VARCHAR",
+            "part": "VARCHAR",
+            "module": "VARCHAR",
+            "role": "VARCHAR",
+            "family": "VARCHAR",
+            "zero_at_init": "BOOLEAN",
+            "dtype": "VARCHAR",
+            "shape": "BIGINT[]",
+            "numel": "BIGINT",
+            "nan_count": "BIGINT",
+            "inf_count": "BIGINT",
+            "zero_count": "BIGINT",
+            "subnormal_count": "BIGINT",
+            "min": "DOUBLE",
+            "max": "DOUBLE",
+            "abs_max": "DOUBLE",
+            "mean": "DOUBLE",
+            "l2": "DOUBLE",
+            "digest": "VARCHAR",
+        },
+        "pairs": {
+            "module": "VARCHAR",
+            "family": "VARCHAR",
+            "component": "VARCHAR",
+            "up": "VARCHAR",
+            "down": "VARCHAR",
+            "up_dtype": "VARCHAR",
+            "down_dtype": "VARCHAR",
+            "rank": "BIGINT",
+            "alpha": "DOUBLE",
+            "scale": "DOUBLE",
+            "zero_side": "VARCHAR",
+            "zero_side_zero_count": "BIGINT",
+            "zero_side_numel": "BIGINT",
+            "up_l2": "DOUBLE",
+            "down_l2": "DOUBLE",
+            "up_rms": "DOUBLE",
+            "down_rms": "DOUBLE",
+            "in_features": "BIGINT",
+            "out_features": "BIGINT",
+            "norm": "DOUBLE",
+            "base_norm": "DOUBLE",
+        },
+        "checkpoint": {
+            "path": "VARCHAR",
+            "layout": "VARCHAR",
+            "trainer": "VARCHAR",
+            "step": "BIGINT",
+            "epoch": "DOUBLE",
+            "updates_done": "BIGINT",
+            "complete": "BOOLEAN",
+            "size_bytes": "BIGINT",
+            "tensor_count": "BIGINT",
+            **SETTINGS,
+        },
+        "metrics": {"step": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
+        "faults": {
+            "rule": "VARCHAR",
+            "part": "VARCHAR",
+            "member": "VARCHAR",
+            "message": "VARCHAR",
+        },
+        "base": {
+            "module": "VARCHAR",
+            "tensor": "VARCHAR",
+            "dtype": "VARCHAR",
+            "scheme": "VARCHAR",
+            "compute_dtype": "VARCHAR",
+            "out_features": "BIGINT",
+            "in_features": "BIGINT",
+        },
+    }
+)
+"""What the caller gives, without history."""
+
+HISTORY: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "tensors": {
+            "prev_nan_count": ("was.nan_count", "BIGINT"),
+            "prev_inf_count": ("was.inf_count", "BIGINT"),
+            "prev_zero_count": ("was.zero_count", "BIGINT"),
+            "prev_abs_max": ("was.abs_max", "DOUBLE"),
+            "prev_l2": ("was.l2", "DOUBLE"),
+            "prev_digest": ("was.digest", "VARCHAR"),
+            "prev_dtype": ("was.dtype", "VARCHAR"),
+            "unchanged": ("now.digest = was.digest", "BOOLEAN"),
+        },
+        "pairs": {
+            "prev_norm": ("was.norm", "DOUBLE"),
+            "prev_up_l2": ("was.up_l2", "DOUBLE"),
+            "prev_down_l2": ("was.down_l2", "DOUBLE"),
+        },
+        "checkpoint": {
+            "prev_step": ("was.step", "BIGINT"),
+            "prev_updates_done": ("was.updates_done", "BIGINT"),
+            "updates_since_prev": ("now.updates_done - was.updates_done", "BIGINT"),
+        },
+    }
+)
+"""Column → (SQL over the row `now` and the previous checkpoint's row `was`, type)."""
+
+HISTORY_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"tensors": ("part", "tensor"), "pairs": ("module", "family"), "checkpoint": ()}
+)
+"""What makes a row of the previous checkpoint the same thing; the member may be named anew."""
+
+TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        name: MappingProxyType(
+            {**columns, **{column: kind for column, (_, kind) in HISTORY.get(name, {}).items()}}
+        )
+        for name, columns in GIVEN.items()
+    }
+)
+"""Every table as the rules see it, history included."""
+
+UNKNOWN_WHEN_EMPTY: frozenset[str] = frozenset({"metrics", "base"})
+"""Tables whose emptiness means "nobody told us", unlike an adapter that has no pairs."""
