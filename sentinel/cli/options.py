@@ -77,8 +77,11 @@ def base_of(path: Path | None) -> Base | None:
     return read_base(path)
 
 
-def console(*, error: bool = False) -> Console:
-    """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes)."""
+def console(*, error: bool = False, record: bool = False) -> Console:
+    """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes).
+
+    ``record`` keeps what is printed, to be saved as a picture.
+    """
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False)
+    return Console(stderr=error, record=record, highlight=False)

@@ -1,0 +1,67 @@
+"""What the demo shows while it works: the lines so far, and where the training is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from sentinel.demo.metrics import last_metrics
+from sentinel.demo.scenes import Scene
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+
+class Stage:
+    """A line at the foot of the terminal that moves; everything told stays above it.
+
+    On anything but a terminal only what is told is printed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._scene: Scene | None = None
+        self._doing = ""
+        self._spinner = Spinner("dots")
+        self.live = Live(self, console=console, refresh_per_second=8, transient=True)
+
+    def doing(self, what: str, scene: Scene | None = None) -> None:
+        """Say what goes on now; with a scene, show how far its training is."""
+        self._doing = what
+        self._scene = scene
+
+    def tell(self, line: Text | str) -> None:
+        """Print a line that stays."""
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the moving line as it is at this moment."""
+        del console, options
+        self._spinner.update(text=Text(self._doing, style="bold"))
+        if self._scene is None:
+            yield self._spinner
+        else:
+            yield Group(self._spinner, _training(self._scene))
+
+
+def _training(scene: Scene) -> Table:
+    numbers = last_metrics(scene.output)
+    step = numbers.get("step")
+    done = step if isinstance(step, int) else 0
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(
+        Text(f"  step {done:>3} of {scene.steps}"),
+        ProgressBar(total=scene.steps, completed=done, width=30),
+        Text(f"loss {_number(numbers.get('loss'))}"),
+    )
+    return grid
+
+
+def _number(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, (int, float)) else "..."
