@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from sentinel.reports.words import moment_words, path_words, remedy_words
+
+
+@pytest.mark.parametrize(
+    ("remedy", "words"),
+    [
+        ({}, ""),
+        ({"resume": None}, ""),
+        ({"resume": {}}, "resume from the last good checkpoint"),
+        (
+            {"resume": {"precision": "fp32", "cause": "resolution", "optimizer": "drop"}},
+            "resume from the last good checkpoint in fp32, without the saved optimizer state",
+        ),
+        (
+            {"resume": {"precision": None, "optimizer": "keep"}},
+            "resume from the last good checkpoint with the saved optimizer state",
+        ),
+        (
+            {"resume": {"learning_rate": 0.0001}},
+            "resume from the last good checkpoint with learning rate 0.0001",
+        ),
+        ({"convert_base": "nf4"}, "convert base nf4"),
+    ],
+)
+def test_a_remedy_reads_as_an_order(remedy, words):
+    """Known wishes have their own words, unknown ones are told by name."""
+    assert remedy_words(remedy) == words
+
+
+@pytest.mark.parametrize(
+    ("path", "base", "words"),
+    [
+        ("/runs/a/b", "/runs", str(Path("a/b"))),
+        ("/runs/a", "/runs/a", "a"),
+        ("/other/a", "/runs", str(Path("/other/a"))),
+    ],
+)
+def test_paths_are_told_from_where_was_asked(path, base, words):
+    """Relative below the base, by name at it, whole elsewhere."""
+    assert path_words(Path(path), Path(base)) == words
+
+
+def test_a_moment_is_told_by_the_clock_asked_for():
+    """The same instant in another zone shows that zone's clock."""
+    moment = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+
+    assert moment_words(moment, UTC) == "23:30:00"
+    assert moment_words(moment, timezone(timedelta(hours=2)), date=True) == "2026-03-02 01:30:00"
