@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import xxhash
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TICK_BYTES = 16 * 1024 * 1024
 """Bytes between two ticks inside a large tensor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -55,13 +56,10 @@ def measure(
         numbers = {tensor.name: reader.read(tensor) for tensor in weights}
         moments = {name: found for name, (found, _digest) in numbers.items()}
         pairs = [
-            pair_row(pair, moments, checkpoint.adapter, files.open)
-            for pair in find_pairs(weights)
+            pair_row(pair, moments, checkpoint.adapter, files.open) for pair in find_pairs(weights)
         ]
     _refuse_change(checkpoint, before)
-    rows = [
-        tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights
-    ]
+    rows = [tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights]
     return Measured(table_of(rows, TENSORS), table_of(pairs, PAIRS))
 
 
@@ -73,7 +71,7 @@ class _Files:
         self._open: dict[str, MemberFile] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_reason: object) -> None:
@@ -102,7 +100,7 @@ class _Reader:
         for block in file.blocks(tensor.offset, tensor.size_bytes, self._buffer):
             total = merge(total, block_moments(tensor.dtype, block, self._scratch))
             if hasher:
-                hasher.update(block)
+                hasher.update(block.data)
             unticked += block.size
             if unticked >= TICK_BYTES:
                 self._tick(unticked)

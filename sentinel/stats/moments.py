@@ -32,12 +32,12 @@ _SAFE_SQUARE = 1e150
 """Magnitudes between 1/this and this can be squared and summed in float64 as they are."""
 
 _PIECE = 8192
-"""Values in one dot product: below 10,000 OpenBLAS stays on the calling thread. Sentinel runs beside
-a training and must not wake its cores."""
+"""Values in one dot product: below 10,000 OpenBLAS stays on the calling thread. Sentinel runs
+beside a training and must not wake its cores."""
 
 _ONES = np.ones(_PIECE)
 
-_INTEGERS = {
+_INTEGERS: dict[str, np.dtype[np.integer]] = {
     "BOOL": np.dtype("u1"),
     "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),

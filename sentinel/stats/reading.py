@@ -53,7 +53,7 @@ class MemberFile:
 
     def read_into(self, offset: int, target: NDArray[np.uint8]) -> None:
         """Fill ``target`` with the bytes that begin at ``offset``."""
-        view = memoryview(target)
+        view = target.data
         done = 0
         try:
             self._file.seek(offset)

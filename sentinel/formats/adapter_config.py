@@ -1,0 +1,76 @@
+"""`adapter_config.json`: what PEFT writes about an adapter, read into a value.
+
+Fields: peft/tuners/lora/config.py of https://github.com/huggingface/peft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sentinel.checkpoint import AdapterConfig
+from sentinel.formats.scalars import as_count, as_finite, as_text
+
+NAME = "adapter_config.json"
+
+
+def adapter_config_of(content: Mapping[str, object]) -> AdapterConfig:
+    """Return the adapter's description; what has the wrong type is left out."""
+    return AdapterConfig(
+        family=(as_text(content.get("peft_type")) or "lora").lower(),
+        rank=as_count(content.get("r")),
+        alpha=as_finite(content.get("lora_alpha", content.get("alpha"))),
+        rslora=content.get("use_rslora") is True,
+        dora=content.get("use_dora") is True,
+        init=_init(content.get("init_lora_weights", content.get("init_weights"))),
+        rank_pattern=_ranks(content.get("rank_pattern")),
+        alpha_pattern=_alphas(content.get("alpha_pattern")),
+        modules_to_save=_texts(content.get("modules_to_save")),
+        base_model=as_text(content.get("base_model_name_or_path")),
+    )
+
+
+def adapter_settings(
+    content: Mapping[str, object], adapter: AdapterConfig
+) -> dict[str, str | int | float | bool]:
+    """Return the settings that the adapter's own description tells, by dotted name."""
+    found = {
+        "adapter.method": "dora" if adapter.dora else adapter.family,
+        "adapter.rank": adapter.rank,
+        "adapter.alpha": adapter.alpha,
+        "adapter.init": adapter.init,
+        "adapter.rslora": adapter.rslora,
+        "base.path": adapter.base_model,
+        "versions.peft": as_text(content.get("peft_version")),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _init(value: object) -> str:
+    """Return the initialisation's name: ``default`` for true, ``false`` for random up matrices."""
+    if value is None or value is True:
+        return "default"
+    if value is False:
+        return "false"
+    return (as_text(value) or "unknown").lower()
+
+
+def _ranks(value: object) -> Mapping[str, int]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    counts = ((as_text(key), as_count(number)) for key, number in pairs)
+    return MappingProxyType(
+        {key: number for key, number in counts if key is not None and number is not None}
+    )
+
+
+def _alphas(value: object) -> Mapping[str, float]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    numbers = ((as_text(key), as_finite(number)) for key, number in pairs)
+    return MappingProxyType(
+        {key: number for key, number in numbers if key is not None and number is not None}
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    texts = (as_text(one) for one in value) if isinstance(value, list) else ()
+    return tuple(text for text in texts if text is not None)

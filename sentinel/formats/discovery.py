@@ -1,0 +1,127 @@
+"""Finding the checkpoints at or below a path.
+
+A directory that is a checkpoint owns the files in it. Below one that carries a step only an
+adapter's own folders are looked into; one without may be a trainer's output folder, with the
+last save in it and the steps below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import path_text
+from sentinel.errors import ConfigError, InputError
+from sentinel.formats.layouts import LAYOUTS, peft, plain
+from sentinel.formats.layouts.base import Candidate, Place, place_at
+from sentinel.formats.naming import is_temporary, shard_of, step_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def candidate_at(path: Path) -> Candidate | None:
+    """Return the checkpoint that this very path is, None when it is none or not there."""
+    try:
+        place = place_at(path)
+    except InputError:
+        return None
+    return _recognised(place) if os.path.lexists(path) else None
+
+
+def discover(root: Path) -> Iterator[Candidate]:
+    """Yield every checkpoint at or below a path, run by run and each run in step order.
+
+    Temporary, hidden and superseded names are skipped below the path, not the path itself; a
+    file named by the user is a candidate whatever it is called. A directory that cannot be
+    listed is a candidate of the layout ``unknown``, so that opening it says why. Raises
+    ConfigError when there is nothing at the path.
+    """
+    if not os.path.lexists(root):
+        raise ConfigError(
+            f"path '{path_text(root)}'", fact="does not exist", todo="check its spelling"
+        )
+    if root.is_dir():
+        yield from _in_order(_Walk().below(root))
+        return
+    place = Place(root, is_directory=False)
+    yield _recognised(place) or place.candidate(plain.NAME)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk; ``seen`` holds the directories and linked files met, against loops and doubles."""
+
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def below(self, path: Path, *, adapters_only: bool = False) -> Iterator[Candidate]:
+        if not self._is_new(path):
+            return
+        try:
+            place = place_at(path)
+        except InputError:
+            yield Place(path, is_directory=True).candidate(plain.NAME)
+            return
+        found = peft.recognise(place) if adapters_only else _recognised(place)
+        if found is not None:
+            yield found
+        elif not adapters_only:
+            yield from self._files(place)
+        closed = adapters_only or (found is not None and step_of(path.name) is not None)
+        for name in _real_first(place.path, place.directories):
+            yield from self.below(path / name, adapters_only=closed)
+
+    def _files(self, place: Place) -> Iterator[Candidate]:
+        for name in _real_first(place.path, place.files):
+            path = place.path / name
+            if _is_later_shard(name, place.files):
+                continue
+            found = _recognised(Place(path, is_directory=False))
+            if found is not None and self._is_new(path):
+                yield found
+
+    def _is_new(self, path: Path) -> bool:
+        """Tell whether a directory or file was not met yet under another name."""
+        try:
+            status = path.stat()
+        except OSError:
+            # What cannot be looked at is told by whoever opens it.
+            return True
+        key = (status.st_dev, status.st_ino)
+        # Hard links are files of their own right: only links that point elsewhere are doubles.
+        if key in self.seen and (path.is_symlink() or path.is_dir()):
+            return False
+        self.seen.add(key)
+        return True
+
+
+def _recognised(place: Place) -> Candidate | None:
+    found = (layout.recognise(place) for layout in LAYOUTS)
+    return next((candidate for candidate in found if candidate is not None), None)
+
+
+def _real_first(parent: Path, names: frozenset[str]) -> list[str]:
+    """Return the names that are looked at, sorted, symbolic links after what they may point at."""
+    kept = (name for name in names if not is_temporary(name))
+    return sorted(kept, key=lambda name: ((parent / name).is_symlink(), name))
+
+
+def _is_later_shard(name: str, files: frozenset[str]) -> bool:
+    shard = shard_of(name)
+    return shard is not None and any(
+        shard.sibling(number) in files for number in range(1, shard.number)
+    )
+
+
+def _in_order(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
+    runs: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        runs.setdefault(candidate.group, []).append(candidate)
+    for run in runs.values():
+        yield from sorted(run, key=_place_in_run)
+
+
+def _place_in_run(candidate: Candidate) -> tuple[bool, int, str]:
+    return (candidate.step is None, candidate.step or 0, str(candidate.path))

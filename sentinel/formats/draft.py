@@ -1,0 +1,148 @@
+"""A checkpoint in the making: what is found is kept, what is wrong becomes a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import (
+    AdapterConfig,
+    Checkpoint,
+    Fault,
+    Member,
+    Metric,
+    Part,
+    Tensor,
+    path_text,
+)
+from sentinel.errors import InputError, MissingMemberError
+from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.containers.safetensors import read_safetensors_header
+from sentinel.formats.files import stat_member
+from sentinel.formats.roles import assign_roles
+from sentinel.formats.settings import Setting, adapter_precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+class Draft:
+    """Members, tensors and faults of one checkpoint while its files are looked at one by one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.members: dict[str, Member] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._faults: dict[tuple[str, str], Fault] = {}
+        self._errors: list[InputError] = []
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Return the faults found so far, one a member and rule."""
+        return tuple(self._faults.values())
+
+    def raise_first(self) -> None:
+        """Raise the first error that became a fault, if any did."""
+        if self._errors:
+            raise self._errors[0]
+
+    def fault(self, error: InputError, part: Part, member: str) -> None:
+        """Keep an error as a fault of the checkpoint."""
+        self._errors.append(error)
+        self._faults.setdefault((error.rule, member), Fault(error.rule, part, member, str(error)))
+
+    def add_member(self, name: str, part: Part) -> Member | None:
+        """Note a file of the checkpoint; one that is not there or not readable is a fault."""
+        try:
+            member = stat_member(self.root, name, part)
+        except InputError as error:
+            self.fault(error, part, name)
+            return None
+        self.members[name] = member
+        return member
+
+    def read_json(self, name: str, part: Part) -> Mapping[str, object] | None:
+        """Note a JSON file and return its object, None after a fault."""
+        if self.add_member(name, part) is None:
+            return None
+        try:
+            return read_json_object(self.root / name)
+        except InputError as error:
+            self.fault(error, part, name)
+            return None
+
+    def read_tensors(self, name: str) -> Mapping[str, str]:
+        """Note a safetensors file of weights, take its tensors and return its metadata."""
+        if self.add_member(name, "weights") is None:
+            return _EMPTY
+        try:
+            header = read_safetensors_header(self.root / name)
+        except InputError as error:
+            self.fault(error, "weights", name)
+            return _EMPTY
+        for found in header.tensors:
+            tensor = Tensor(
+                found.name, name, found.dtype, found.shape, found.offset, found.size_bytes
+            )
+            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                self.fault(self._twice(tensor), "weights", name)
+        return header.metadata
+
+    def missing_weights(self, what: str) -> None:
+        """Say that no file with weights is here."""
+        error = MissingMemberError(
+            f"checkpoint '{path_text(self.root)}'",
+            fact=f"holds no {what}",
+            todo="the write was cut short, or is still going on",
+        )
+        self.fault(error, "weights", "")
+
+    def finish(
+        self,
+        path: Path,
+        layout: str,
+        *,
+        complete: bool | None,
+        trainer: str | None = None,
+        step: int | None = None,
+        epoch: float | None = None,
+        updates_done: int | None = None,
+        adapter: AdapterConfig | None = None,
+        metrics: tuple[Metric, ...] = (),
+        settings: Mapping[str, Setting] = MappingProxyType({}),
+        saved_as_trained: bool = False,
+    ) -> Checkpoint:
+        """Return the checkpoint, its tensors with their roles.
+
+        ``saved_as_trained`` says that this trainer's files are in the precision it trained in,
+        so that the tensors tell the setting ``precision.adapter``.
+        """
+        tensors = assign_roles(self.tensors.values(), adapter)
+        precision = adapter_precision(tensors) if saved_as_trained else None
+        known = {} if precision is None else {"precision.adapter": precision}
+        return Checkpoint(
+            path=path,
+            layout=layout,
+            trainer=trainer,
+            step=step,
+            epoch=epoch,
+            updates_done=updates_done,
+            complete=complete,
+            members=tuple(self.members.values()),
+            tensors=tensors,
+            adapter=adapter,
+            metrics=metrics,
+            settings=MappingProxyType({**known, **settings}),
+            faults=self.faults,
+        )
+
+    def _twice(self, tensor: Tensor) -> InputError:
+        return InputError(
+            f"tensor '{tensor.name}'",
+            where=f"in '{path_text(self.root / tensor.member)}'",
+            fact=f"'{path_text(self.tensors[tensor.name].member)}' holds one of the same name",
+            todo="the two files do not belong together",
+        )

@@ -1,0 +1,89 @@
+"""Opening and looking at files, with the system's refusals turned into the house's errors."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import Member, Part, path_text
+from sentinel.errors import InputError, MissingMemberError, UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading and yield it with its size in bytes.
+
+    Raises MissingMemberError when it is not there, UnreadableError when the system refuses to
+    open or to read it, InputError when it is a directory, a pipe or a device, on which reading
+    could wait for ever.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(
+                f"file '{path_text(path)}'", fact="is no regular file", todo="check what it is"
+            )
+        with path.open("rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise refusal(path, error) from None
+
+
+def stat_member(root: Path, name: str, part: Part) -> Member:
+    """Return a file of a checkpoint with its identity; raises as `open_regular` does."""
+    path = root / name
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise refusal(path, error) from None
+    return Member(
+        path=name,
+        part=part,
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        device=status.st_dev,
+        inode=status.st_ino,
+    )
+
+
+def refusal(path: Path, error: OSError) -> InputError:
+    """Return what the system's error means for a checkpoint."""
+    what = f"file '{path_text(path)}'"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MissingMemberError(
+            what, fact="is not there", todo="copy it again, or take another checkpoint"
+        )
+    reason = error.strerror or type(error).__name__
+    return UnreadableError(
+        what, fact=f"cannot be read ({reason})", todo="check its permissions and the disk"
+    )
+
+
+def list_directory(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the files and of the directories inside a directory, sorted.
+
+    What a symbolic link points at counts; a link to nothing counts as a file. Raises
+    UnreadableError or MissingMemberError.
+    """
+    files: list[str] = []
+    directories: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                (directories if _is_directory(entry) else files).append(entry.name)
+    except OSError as error:
+        raise refusal(path, error) from None
+    return tuple(sorted(files)), tuple(sorted(directories))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

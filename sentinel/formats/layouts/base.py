@@ -1,0 +1,81 @@
+"""What a layout is: a module that knows one way in which a checkpoint's files lie together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sentinel.errors import InputError
+from sentinel.formats.files import list_directory
+from sentinel.formats.naming import group_of, step_of_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel.checkpoint import Checkpoint, Member
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A path that looks like a checkpoint; only its name, its neighbours and a header were seen.
+
+    ``group`` names the run it seems to belong to, ``step`` orders it inside that run (None:
+    nothing tells, it comes last).
+    """
+
+    path: Path
+    layout: str
+    group: str
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path offered to the layouts: a directory with the names in it, or a single file."""
+
+    path: Path
+    is_directory: bool
+    files: frozenset[str] = frozenset()
+    directories: frozenset[str] = frozenset()
+
+    def candidate(self, layout: str, *, step: int | None = None) -> Candidate:
+        """Return this place as a checkpoint of a layout, with the step its name tells."""
+        known = step_of_path(self.path) if step is None else step
+        return Candidate(self.path, layout, group_of(self.path), known)
+
+
+class Layout(Protocol):
+    """What a layout's module offers. None of its functions raises for what a file holds."""
+
+    NAME: str
+    """The name in reports and in the log."""
+
+    def recognise(self, place: Place) -> Candidate | None:
+        """Return the checkpoint this place is, None when it is not of this layout."""
+
+    def members(self, path: Path) -> tuple[Member, ...]:
+        """Look at the files again without opening one; files that are gone are left out."""
+
+    def complete(self, path: Path) -> bool | None:
+        """Tell whether the mark of a finished write is there; None when the layout has none."""
+
+    def read(self, path: Path) -> Checkpoint:
+        """Understand the checkpoint as far as headers and small files go."""
+
+
+def place_at(path: Path) -> Place:
+    """Return what lies at a path; raises InputError when a directory cannot be listed."""
+    if not path.is_dir():
+        return Place(path, is_directory=False)
+    files, directories = list_directory(path)
+    return Place(
+        path, is_directory=True, files=frozenset(files), directories=frozenset(directories)
+    )
+
+
+def files_at(path: Path) -> frozenset[str]:
+    """Return the names of the files in a directory, none when it cannot be listed."""
+    try:
+        return place_at(path).files
+    except InputError:
+        return frozenset()

@@ -1,0 +1,123 @@
+"""The file names that Transformers and PEFT give to a checkpoint's parts.
+
+Source: transformers/trainer.py (`OPTIMIZER_NAME` and its neighbours), transformers/utils and
+peft/utils/constants.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import Member, Part, path_text
+from sentinel.errors import InputError, UnreadableError
+from sentinel.formats import adapter_config, trainer_log
+from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
+from sentinel.formats.files import stat_member
+from sentinel.formats.shards import MODEL, has_weights, read_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel.checkpoint import AdapterConfig
+    from sentinel.formats.draft import Draft
+    from sentinel.formats.settings import Setting
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MODEL_CONFIG = "config.json"
+PICKLED_WEIGHTS = ("adapter_model.bin", "pytorch_model*.bin")
+
+_PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
+    (
+        "weights",
+        (
+            ADAPTER_WEIGHTS,
+            adapter_config.NAME,
+            MODEL_CONFIG,
+            "model*.safetensors",
+            "model.safetensors.index.json",
+            *PICKLED_WEIGHTS,
+        ),
+    ),
+    ("optimizer", ("optimizer.pt", "optimizer.bin")),
+    (
+        "state",
+        (
+            "scheduler.pt",
+            "scaler.pt",
+            "rng_state*.pth",
+            "training_args.bin",
+            trainer_log.NAME,
+        ),
+    ),
+)
+
+
+def part_of(name: str) -> Part | None:
+    """Return the part a file belongs to, None when a resume does not need it."""
+    for part, patterns in _PARTS:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            return part
+    return None
+
+
+def is_pickled(name: str) -> bool:
+    """Tell whether a file holds weights as a pickle, which is not read yet."""
+    return any(fnmatchcase(name, pattern) for pattern in PICKLED_WEIGHTS)
+
+
+def holds_weights(files: Collection[str]) -> bool:
+    """Tell whether any file holds an adapter's or a model's weights."""
+    return ADAPTER_WEIGHTS in files or has_weights(files) or any(map(is_pickled, files))
+
+
+def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
+    """Return the members among some names; what cannot be looked at is left out."""
+    found = []
+    for name in sorted(names):
+        part = part_of(name)
+        try:
+            if part is not None:
+                found.append(stat_member(path, name, part))
+        except InputError:
+            continue
+    return tuple(found)
+
+
+def read_adapter(draft: Draft) -> tuple[AdapterConfig | None, dict[str, Setting]]:
+    """Read an adapter's weights and description; returns the latter and its settings."""
+    content = draft.read_json(adapter_config.NAME, "weights")
+    draft.read_tensors(ADAPTER_WEIGHTS)
+    if content is None:
+        return None, {}
+    adapter = adapter_config_of(content)
+    return adapter, adapter_settings(content, adapter)
+
+
+def read_all(
+    draft: Draft, files: Collection[str]
+) -> tuple[AdapterConfig | None, dict[str, Setting]]:
+    """Read whatever weights there are and note the other parts; no weights at all is a fault."""
+    adapter, settings = None, dict[str, "Setting"]()
+    if ADAPTER_WEIGHTS in files:
+        adapter, settings = read_adapter(draft)
+    if has_weights(files):
+        read_weights(draft, files, MODEL)
+    for name in sorted(files):
+        part = part_of(name)
+        if part is not None and name not in draft.members:
+            draft.add_member(name, part)
+        if is_pickled(name):
+            draft.fault(_pickled(draft, name), "weights", name)
+    if not holds_weights(files):
+        draft.missing_weights("weights")
+    return adapter, settings
+
+
+def _pickled(draft: Draft, name: str) -> InputError:
+    return UnreadableError(
+        f"file '{path_text(draft.root / name)}'",
+        fact="holds its weights as a pickle, which sentinel does not read",
+        todo="save them as safetensors",
+    )

@@ -1,0 +1,62 @@
+"""An adapter as PEFT's `save_pretrained` writes it: weights first, `adapter_config.json` last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentinel.errors import InputError
+from sentinel.formats import adapter_config
+from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.draft import Draft
+from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, read_adapter, read_all, stat_parts
+from sentinel.formats.naming import step_of_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel.checkpoint import Checkpoint, Member
+    from sentinel.formats.layouts.base import Candidate, Place
+
+NAME = "peft"
+
+_PICKLED = "adapter_model.bin"
+_FILES = frozenset({ADAPTER_WEIGHTS, _PICKLED, adapter_config.NAME})
+
+
+def recognise(place: Place) -> Candidate | None:
+    """Take a directory with any of an adapter's files."""
+    return place.candidate(NAME) if place.files & _FILES else None
+
+
+def members(path: Path) -> tuple[Member, ...]:
+    """Look at the adapter's files only: the directory may be a trainer's whole output."""
+    return stat_parts(path, files_at(path) & _FILES)
+
+
+def complete(path: Path) -> bool | None:
+    """Tell whether the description, written last, can be read."""
+    try:
+        read_json_object(path / adapter_config.NAME)
+    except InputError:
+        return False
+    return True
+
+
+def read(path: Path) -> Checkpoint:
+    """Read the header of the weights and the description."""
+    draft = Draft(path)
+    files = files_at(path) & _FILES
+    if _PICKLED in files and ADAPTER_WEIGHTS not in files:
+        adapter, settings = read_all(draft, files)
+    else:
+        adapter, settings = read_adapter(draft)
+    return draft.finish(
+        path,
+        NAME,
+        complete=complete(path),
+        step=step_of_path(path),
+        adapter=adapter,
+        settings=settings,
+        saved_as_trained=True,
+    )

@@ -1,0 +1,85 @@
+"""What the names of checkpoints tell: the step, the run they belong to, and what is no checkpoint.
+
+Sources of the patterns: Transformers' `PREFIX_CHECKPOINT_DIR`, sd-scripts'
+`STEP_FILE_NAME` and `EPOCH_FILE_NAME`, Transformers' sharded file names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+_STEP = re.compile(r"(?P<stem>.*?)[-_.]?(?:global_?step|checkpoint|step)s?[-_=]?(?P<step>\d{1,15})")
+_NUMBERED = re.compile(r"(?P<stem>.+?)[-_](?P<step>\d{6,15})")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+_TEMPORARY = (".*", "tmp-checkpoint-*", "*-tmp", "*.tmp", "superseded-*")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file of a set that together holds a model's tensors; ``number`` begins at 1."""
+
+    stem: str
+    number: int
+    count: int
+
+    def sibling(self, number: int) -> str:
+        """Return the file name of another shard of the set."""
+        return f"{self.stem}-{number:05d}-of-{self.count:05d}.safetensors"
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a name marks something half-written, hidden or put aside."""
+    return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)
+
+
+def step_of(name: str) -> int | None:
+    """Return the step in a checkpoint's name (without suffix), None when it has none.
+
+    A bare number of six digits or more counts too: sd-scripts puts the epoch there, which
+    orders a run's files as well as a step does.
+    """
+    match = _STEP.fullmatch(name) or _NUMBERED.fullmatch(name)
+    return int(match["step"]) if match else None
+
+
+def group_of(path: Path) -> str:
+    """Return the run a checkpoint seems to belong to: where it lies, and its name without step.
+
+    ``out/checkpoint-300`` belongs to ``out``, as does a last save into ``out`` itself;
+    ``out/cat-step00000300.safetensors`` and ``out/cat.safetensors`` belong to ``out/cat``; an
+    adapter's own folder inside a step keeps its name: ``out/checkpoint-300/critic`` belongs to
+    ``out/critic``.
+    """
+    stem = _stem(path)
+    match = _STEP.fullmatch(stem) or _NUMBERED.fullmatch(stem)
+    if match:
+        return str(path.parent / match["stem"]) if match["stem"] else str(path.parent)
+    if _STEP.fullmatch(path.parent.name):
+        return str(Path(group_of(path.parent)) / stem)
+    return str(path.parent / stem)
+
+
+def step_of_path(path: Path) -> int | None:
+    """Return the step in a path's last name, else in the directory it lies in."""
+    step = step_of(_stem(path))
+    if step is not None:
+        return step
+    match = _STEP.fullmatch(path.parent.name)
+    return int(match["step"]) if match else None
+
+
+def shard_of(name: str) -> Shard | None:
+    """Return what a shard's file name says, None for the name of a whole file."""
+    match = _SHARD.fullmatch(name)
+    if not match or not 1 <= int(match["number"]) <= int(match["count"]):
+        return None
+    return Shard(match["stem"], int(match["number"]), int(match["count"]))
+
+
+def _stem(path: Path) -> str:
+    name = path.name.removesuffix(".safetensors")
+    shard = shard_of(path.name)
+    return shard.stem if shard else name

@@ -1,0 +1,75 @@
+"""From a path to a `Checkpoint`: the layouts asked in turn, content problems told as faults."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import Checkpoint, Member, path_text
+from sentinel.errors import ConfigError, InputError
+from sentinel.formats.containers.safetensors import read_safetensors_header
+from sentinel.formats.discovery import candidate_at, discover
+from sentinel.formats.layouts import LAYOUTS, plain
+from sentinel.formats.layouts.base import Candidate, Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Candidate",
+    "candidate_at",
+    "discover",
+    "is_complete",
+    "is_whole",
+    "open_checkpoint",
+    "stat_members",
+]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Understand the checkpoint at a path as far as its headers go.
+
+    Whatever is wrong with its files becomes a fault of the checkpoint. Raises ConfigError when
+    there is nothing at the path.
+    """
+    if not os.path.lexists(path):
+        raise ConfigError(
+            f"checkpoint '{path_text(path)}'", fact="does not exist", todo="check its spelling"
+        )
+    candidate = candidate_at(path)
+    layout = _layout(candidate.layout) if candidate else plain
+    return layout.read(path)
+
+
+def stat_members(path: Path, layout: str) -> tuple[Member, ...]:
+    """Look at the files of a checkpoint of a known layout again, without opening one."""
+    return _layout(layout).members(path)
+
+
+def is_complete(candidate: Candidate) -> bool | None:
+    """Tell whether the layout's mark of a finished write is there; None when it has none."""
+    return _layout(candidate.layout).complete(candidate.path)
+
+
+def is_whole(candidate: Candidate) -> bool:
+    """Tell whether every safetensors file of the checkpoint is as long as its header says."""
+    members = stat_members(candidate.path, candidate.layout)
+    root = candidate.path if candidate.path.is_dir() else candidate.path.parent
+    files = [root / member.path for member in members if member.path.endswith(plain.SUFFIX)]
+    try:
+        for file in files:
+            read_safetensors_header(file)
+    except InputError:
+        return False
+    return bool(files)
+
+
+def _layout(name: str) -> Layout:
+    for layout in LAYOUTS:
+        if name == layout.NAME:
+            return layout
+    raise ConfigError(
+        f"layout '{name}'",
+        fact="is not known",
+        todo="known are " + ", ".join(layout.NAME for layout in LAYOUTS),
+    )
