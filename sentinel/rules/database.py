@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = tuple[object, ...]
 
-# Set before the lock; the empty temporary directory keeps a large query from spilling to disk.
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
     "memory_limit": "2GB",
-    "temp_directory": "",
-    "enable_external_access": False,
     "allow_community_extensions": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+# In this order: without external access the temporary directory can no longer be taken away.
+_SHUT = (
+    "SET temp_directory = ''",  # a large query fails instead of spilling to the disk
+    "SET enable_external_access = false",
+    "SET python_enable_replacements = false",  # else a name can mean a Python variable
+)
 
 
 class Database:
@@ -72,8 +75,8 @@ def open_database(tables: Mapping[str, pa.Table]) -> Iterator[Database]:
     """
     connection = duckdb.connect(":memory:", config=_CONFIG)
     try:
-        # Otherwise a name in SQL could mean a Python variable.
-        connection.execute("SET python_enable_replacements = false")
+        for setting in _SHUT:
+            connection.execute(setting)
         for name in GIVEN:
             _fill(connection, name, tables.get(name), tables.get(f"prev_{name}"))
         connection.execute("SET lock_configuration = true")
