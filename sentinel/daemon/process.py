@@ -115,6 +115,21 @@ class TrainerProcess:
         root = _living(identity)
         return cls(identity, ProcessTree(mark, root), None) if root else None
 
+    @classmethod
+    def find(cls, mark: str) -> Self | None:
+        """Take over a trainer whose pid was never written down, by the mark of its start.
+
+        It is the oldest session leader that carries the mark, None when there is none. For a
+        sentinel that was killed between starting a trainer and noting its identity.
+        """
+        leaders = []
+        for process in ProcessTree(mark).members():
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getsid(process.pid) == process.pid:
+                    leaders.append(_identify(process))
+        oldest = min(leaders, key=lambda identity: identity.started_s, default=None)
+        return cls.adopt(oldest, mark=mark) if oldest else None
+
     def poll(self) -> Ended | None:
         """Tell whether the trainer itself has ended; None while it runs.
 
@@ -167,11 +182,7 @@ class TrainerProcess:
 
 
 def remains(mark: str) -> ProcessTree:
-    """Return what is left of a start whose first process is unknown or gone.
-
-    For a sentinel that was killed between starting a trainer and writing its pid down, and for
-    descendants that outlived an ended trainer.
-    """
+    """Return what is left of a start whose first process has ended."""
     return ProcessTree(mark)
 
 

@@ -49,7 +49,8 @@ def serve(*, parent_pid: int, nice: int, tied: bool) -> None:
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for what is no Python
+    sys.stdout = sys.stderr
     requests: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_collect, args=(sys.stdin.buffer, requests), daemon=True).start()
     while True:

@@ -1,0 +1,53 @@
+"""Threads change when things are done, never what comes out."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel.engines.local import map_threads
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(-1, 5))
+def test_same_as_map(items, jobs):
+    """Whatever the number of jobs, the results are those of `map`, in order."""
+    assert [-item for item in items] == list(map_threads(operator.neg, items, jobs))
+
+
+def test_jobs_run_at_once():
+    """Two jobs meet: each waits for the other."""
+    meeting = threading.Barrier(2, timeout=20)
+
+    assert {0, 1} == set(map_threads(lambda _: meeting.wait(), range(2), jobs=2))
+
+
+def test_endless_items():
+    """Items are drawn only a little ahead of the reader."""
+    drawn = itertools.count()
+
+    first = list(itertools.islice(map_threads(operator.neg, drawn, jobs=3), 5))
+
+    assert first == [0, -1, -2, -3, -4]
+    assert next(drawn) < 12
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_error_in_its_turn(jobs):
+    """Results before an error are delivered, then the error, then nothing more is begun."""
+    begun: list[int] = []
+
+    def divide(number: int) -> float:
+        begun.append(number)
+        return 1 / number
+
+    results = map_threads(divide, [2, 1, 0, *range(1, 1000)], jobs)
+
+    assert [next(results), next(results)] == [0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(begun) < 20
