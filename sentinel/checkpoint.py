@@ -13,9 +13,14 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Literal
 
+
+def _read_only(items: dict[object, object]) -> MappingProxyType[object, object]:
+    return MappingProxyType(items)
+
+
 # Values cross process borders (a worker may die in our place), and the standard library gives its
-# read-only dictionary no way to be pickled.
-copyreg.pickle(MappingProxyType, lambda view: (MappingProxyType, (dict(view),)))
+# read-only dictionary no way to be pickled: not even its class has a name to be found under.
+copyreg.pickle(MappingProxyType, lambda view: (_read_only, (dict(view),)))
 
 Role = Literal[
     "lora_up",

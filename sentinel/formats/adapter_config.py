@@ -6,7 +6,6 @@ Fields: peft/tuners/lora/config.py of https://github.com/huggingface/peft.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from sentinel.checkpoint import AdapterConfig
 from sentinel.formats.scalars import as_count, as_finite, as_text
@@ -58,17 +57,13 @@ def _init(value: object) -> str:
 def _ranks(value: object) -> Mapping[str, int]:
     pairs = value.items() if isinstance(value, dict) else ()
     counts = ((as_text(key), as_count(number)) for key, number in pairs)
-    return MappingProxyType(
-        {key: number for key, number in counts if key is not None and number is not None}
-    )
+    return {key: number for key, number in counts if key is not None and number is not None}
 
 
 def _alphas(value: object) -> Mapping[str, float]:
     pairs = value.items() if isinstance(value, dict) else ()
     numbers = ((as_text(key), as_finite(number)) for key, number in pairs)
-    return MappingProxyType(
-        {key: number for key, number in numbers if key is not None and number is not None}
-    )
+    return {key: number for key, number in numbers if key is not None and number is not None}
 
 
 def _texts(value: object) -> tuple[str, ...]:

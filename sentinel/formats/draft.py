@@ -135,7 +135,7 @@ class Draft:
             tensors=tensors,
             adapter=adapter,
             metrics=metrics,
-            settings=MappingProxyType({**known, **settings}),
+            settings={**known, **settings},
             faults=self.faults,
         )
 

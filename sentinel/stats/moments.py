@@ -160,7 +160,7 @@ def _with_values(
     if not values.size:
         return counts
     low, high = float(values.min()), float(values.max())
-    top = max(-low, high)
+    top = max(abs(low), abs(high))
     doubles = buffer[: values.size]
     np.copyto(doubles, values)
     scale = 1.0 if top == 0.0 or 1 / _SAFE_SQUARE < top < _SAFE_SQUARE else top
@@ -206,7 +206,7 @@ def _float8_moments(form: Float8, block: NDArray[np.uint8]) -> Moments:
         subnormal_count=int(histogram[form.subnormal].sum()),
         min=low,
         max=high,
-        abs_max=max(-low, high) if low is not None and high is not None else None,
+        abs_max=max(abs(low), abs(high)) if low is not None and high is not None else None,
         mean=float(np.sum(weights * values)) / count if count else None,
         l2=math.sqrt(float(np.sum(weights * values * values))) if count else None,
     )
@@ -219,7 +219,7 @@ def _integer_moments(values: NDArray[np.integer]) -> Moments:
         zero_count=values.size - int(np.count_nonzero(values)),
         min=low,
         max=high,
-        abs_max=max(-low, high),
+        abs_max=max(abs(low), abs(high)),
     )
 
 
