@@ -413,6 +413,18 @@ def test_adopt(orphan, tmp_path):
     assert TrainerProcess.adopt(identity, mark=mark) is None
 
 
+def test_find_without_a_pid(orphan):
+    """A trainer whose pid was never written down is found by its mark, as itself."""
+    identity, mark = orphan
+
+    found = TrainerProcess.find(mark)
+
+    assert found is not None
+    assert identity == found.identity
+    found.stop(grace_s=PATIENCE_S)
+    assert TrainerProcess.find(mark) is None
+
+
 def test_adopt_never_takes_another(orphan):
     """The same pid with another start time is another process: not adopted, not touched."""
     identity, mark = orphan

@@ -112,6 +112,23 @@ def test_killed_by_a_signal(worker, name):
     assert worker.call(os.getpid) not in {pid, os.getpid()}
 
 
+SHRINK = """
+import mmap
+with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+    file.truncate(0)
+    view[0]
+"""
+
+
+@posix
+def test_file_that_shrinks_under_its_mapping(worker, tmp_path):
+    """The death that this room is for: a mapped file is truncated while it is read."""
+    (tmp_path / "file").write_bytes(bytes(10_000))
+
+    with pytest.raises(WorkerDiedError, match="was killed by SIGBUS"):
+        worker.call(exec, SHRINK, {"path": tmp_path / "file"})
+
+
 def test_ended_by_itself(worker):
     """A child that exits in the middle of a call is an error that names its code."""
     with pytest.raises(WorkerDiedError, match="ended with code 3"):
