@@ -40,16 +40,19 @@ def command(
     places = places_of(settled(config_path, state, log))
     if query is not None:
         from sentinel.health.query import sql
-        from sentinel.reports.tables import print_table
+        from sentinel.reports.table import print_table
 
         print_table(sql(places.log, query), console(), form)
         return
-    from sentinel.reports.log import render_log, render_runs
+    from sentinel.health.reading import read_run
+    from sentinel.reports.runs import render_runs
+    from sentinel.reports.timeline import render_log
 
     if run is None:
         render_runs(places.log, console())
         return
-    render_log(places.log, _run_id(run, places.journal), console())
+    told = read_run(places.log, _run_id(run, places.journal))
+    render_log(told.checkpoints, told.events, console(), base_dir=Path.cwd())
 
 
 def _run_id(name: str, journal_path: Path) -> str:

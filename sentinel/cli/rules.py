@@ -76,6 +76,6 @@ def test_rules(rule_paths: tuple[Path, ...]) -> int:
                 passed += 1
             else:
                 failed += 1
-                click.echo(f"{rule.id}: {result.name}: {result.reason}")
+                click.echo(f"{rule.id}: {result.example}: {result.detail}")
     click.echo(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

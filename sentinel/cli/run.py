@@ -71,7 +71,7 @@ def command(
     from sentinel.daemon.assemble import supervising
     from sentinel.daemon.supervise import RunSettings
     from sentinel.repairs.recipes import load_recipes, recognise
-    from sentinel.reports.lines import line_for, line_for_checkpoint
+    from sentinel.reports.timeline import line_for
 
     if os.name != "posix":
         raise ConfigError(
@@ -84,7 +84,7 @@ def command(
         update={name: value for name, value in given.items() if value is not None}
     )
     known = recognise(words, load_recipes(() if recipe is None else (recipe,)))
-    err = console(error=True)
+    err, here = console(error=True), Path.cwd()
 
     def note(text: str) -> None:
         err.print(f"sentinel: {text}", markup=False, soft_wrap=True)
@@ -109,8 +109,8 @@ def command(
         config=config,
         rules=rules_of(config, rule_paths),
         base=base_of(base),
-        listener=lambda event: err.print(line_for(event, err), soft_wrap=True),
-        on_judged=lambda outcome: err.print(line_for_checkpoint(outcome, err), soft_wrap=True),
+        listener=lambda event: err.print(line_for(event), soft_wrap=True),
+        on_judged=lambda outcome: err.print(line_for(outcome.row, base_dir=here), soft_wrap=True),
         on_note=note,
     ) as supervisor:
         return supervisor.run()

@@ -79,9 +79,9 @@ def command(
             progress=bar,
         )
     if log is not None:
-        from sentinel.daemon.assemble import log_scan
+        from sentinel.daemon.logged_scan import log_scan
 
-        entries = log_scan(judgements, config)
+        entries = log_scan(judgements, log)
     else:
         entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
     if form == "json":

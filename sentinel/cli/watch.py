@@ -34,9 +34,10 @@ def command(
       sentinel watch runs/ --once
     """
     from sentinel.daemon.assemble import watching
-    from sentinel.reports.lines import line_for_checkpoint
+    from sentinel.reports.timeline import line_for
 
     config = settled(config_path, state, log)
+    here = Path.cwd()
     out, err = console(), console(error=True)
     roots = tuple(directory.absolute() for directory in directories)
     with watching(
@@ -44,7 +45,7 @@ def command(
         config=config,
         rules=rules_of(config, rule_paths),
         base=base_of(base),
-        listener=lambda outcome: out.print(line_for_checkpoint(outcome, out), soft_wrap=True),
+        listener=lambda outcome: out.print(line_for(outcome.row, base_dir=here), soft_wrap=True),
         on_note=lambda note: err.print(f"sentinel: {note}", markup=False, soft_wrap=True),
     ) as watch:
         worst = watch.run(once=once)

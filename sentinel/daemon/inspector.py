@@ -24,7 +24,7 @@ from sentinel.flow import Inspected, Judgement, conclude, inspect
 from sentinel.formats.opening import Candidate, candidate_at, discover, open_checkpoint
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
-from sentinel.health.rows import checkpoint_row, finding_events
+from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
 from sentinel.rules.schema import Rule
 
 _INSPECT = partial(inspect, digest=True)
@@ -66,6 +66,7 @@ class Outcome:
 
     judged: Judged
     judgement: Judgement
+    row: CheckpointRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +135,17 @@ class Inspector:
 
     def _candidates(self, arrived: Arrived, roots: Sequence[Path]) -> Iterable[Candidate]:
         if arrived.rescan:
-            for root in roots:
-                if root.exists():
-                    yield from discover(root)
+            for known in roots:
+                if known.exists():
+                    yield from discover(known)
             return
         for directory in sorted(arrived.dirty):
             root = _root_of(directory, roots)
             if root is None or not directory.exists():
                 continue
-            inside = _enclosing(directory, root)
-            if inside is not None:
-                yield inside
-            else:
+            around = _enclosing(directory, root)
+            yield from around
+            if not any(candidate.step is not None for candidate in around):
                 yield from discover(directory)
 
     def _look(self, waiting: _Waiting) -> Outcome | None:
@@ -237,7 +237,7 @@ class Inspector:
             attempt=ref.attempt,
             path=_relative(checkpoint.path, ref.root),
             members=checkpoint.members,
-            digests=_member_digests(judgement),
+            digests=member_digests(judgement),
         )
         now = datetime.now(UTC)
         seq = self._journal.next_seq(ref.run_id)
@@ -278,7 +278,7 @@ class Inspector:
         if judgement.measured is not None:
             self._last[ref.run_id, ref.attempt] = judgement
         self._drop(waiting.candidate.path)
-        return Outcome(judged, judgement)
+        return Outcome(judged, judgement, row)
 
     def _previous(self, ref: RunRef, checkpoint: Checkpoint) -> Judgement | Inspected | None:
         """Return the checkpoint before this one in its lineage, read again if need be."""
@@ -344,13 +344,11 @@ def _root_of(directory: Path, roots: Sequence[Path]) -> Path | None:
     return next((root for root in roots if root in (directory, *directory.parents)), None)
 
 
-def _enclosing(directory: Path, root: Path) -> Candidate | None:
-    """Return the checkpoint that this directory is, or lies in, below the root."""
-    for place in (directory, *directory.parents):
-        found = candidate_at(place)
-        if found is not None or place == root:
-            return found
-    return None
+def _enclosing(directory: Path, root: Path) -> list[Candidate]:
+    """Return the checkpoints that this directory is or lies in, up to the root."""
+    chain = [place for place in (directory, *directory.parents) if place.is_relative_to(root)]
+    found = (candidate_at(place) for place in chain)
+    return [candidate for candidate in found if candidate is not None]
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -361,7 +359,7 @@ def _digests(inspected: Inspected) -> list[object]:
     return inspected.measured.tensors.column("digest").to_pylist() if inspected.measured else []
 
 
-def _member_digests(judgement: Judgement) -> dict[str, str]:
+def member_digests(judgement: Judgement) -> dict[str, str]:
     """Return one digest a member, made of its tensors' digests in the file's order."""
     if judgement.measured is None:
         return {}

@@ -389,7 +389,8 @@ class Supervisor:
         self._teller.tell(kind, message, attempt=number, about=(about,), detail=detail)
 
     def _backoff_s(self, attempt: int) -> float:
-        return min(self._settings.backoff_s * 2 ** (attempt - 1), self._settings.backoff_max_s)
+        longest_s = self._settings.backoff_max_s
+        return min(self._settings.backoff_s * 2.0 ** (attempt - 1), longest_s)
 
     @contextmanager
     def _handled_signals(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from sentinel.demo.stage import Stage
 from sentinel.errors import TrainerError
 from sentinel.health.rows import EventRow
 from sentinel.repairs.recipes import load_recipes, recognise
-from sentinel.reports.lines import line_for, line_for_checkpoint
+from sentinel.reports.timeline import line_for
 from sentinel.rules.load import load_rules
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _play(scene: Scene, workspace: Path, stage: Stage) -> SceneEnd:
             stage.doing(f"training, attempt {event.attempt}", scene)
 
     def judged(outcome: Outcome) -> None:
-        stage.tell(line_for_checkpoint(outcome.judged))
+        stage.tell(line_for(outcome.row, base_dir=workspace))
 
     settings = RunSettings(
         command=scene.command,

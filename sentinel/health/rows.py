@@ -15,6 +15,9 @@ from sentinel.verdict import Level, Severity, Verdict
 
 EventKind = Literal["finding", "plan", "action", "outcome", "attempt"]
 
+LOSS = "metrics.loss"
+"""Where a checkpoint's settings keep the newest loss that the trainer logged."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:

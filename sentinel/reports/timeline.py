@@ -13,14 +13,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.health.rows import CheckpointRow, EventRow
+from sentinel.health.rows import LOSS, CheckpointRow, EventRow
 from sentinel.reports.words import STYLE_OF_LEVEL, TEXT_WIDTH, moment_words, path_words, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LOSS = "metrics.loss"
-"""Where a checkpoint's settings keep the last loss that the trainer logged."""
 
 LEAST_FIXED, MOST_FIXED = 1e-3, 1e4
 """Losses between these are written with four decimals, others in the shortest form."""

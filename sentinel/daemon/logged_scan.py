@@ -1,0 +1,77 @@
+"""A one-off scan that is also written to a health log."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sentinel.daemon.inspector import member_digests
+from sentinel.flow import Judgement
+from sentinel.formats.opening import candidate_at
+from sentinel.health.identity import checkpoint_id
+from sentinel.health.log import HealthLog
+from sentinel.health.rows import checkpoint_row, finding_events
+from sentinel.reports.entries import ScanEntry
+
+SCAN_ATTEMPT = 1
+"""A scan sees files, not starts: all checkpoints of a run count as one attempt."""
+
+
+def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ...]:
+    """Append every judgement to the health log at ``root`` and return the entries to report.
+
+    A scan has no journal, so a run is named after the place of its checkpoints: scanning again
+    writes the same rows under the same names.
+    """
+    log = HealthLog(root)
+    counts: Counter[str] = Counter()
+    parents: dict[str, str] = {}
+    entries = []
+    for judgement in judgements:
+        run_id = _run_id(judgement.checkpoint.path)
+        counts[run_id] += 1
+        name = _append(log, judgement, run_id, counts[run_id], parents.get(run_id))
+        parents[run_id] = name
+        entries.append(
+            ScanEntry(judgement.checkpoint, judgement.verdict, run_id, SCAN_ATTEMPT, name)
+        )
+    return tuple(entries)
+
+
+def _append(log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent: str | None) -> str:
+    checkpoint, verdict = judgement.checkpoint, judgement.verdict
+    now = datetime.now(UTC)
+    name = checkpoint_id(
+        run_id=run_id,
+        attempt=SCAN_ATTEMPT,
+        path=str(checkpoint.path.absolute()),
+        members=checkpoint.members,
+        digests=member_digests(judgement),
+    )
+    row = checkpoint_row(
+        checkpoint,
+        verdict,
+        run_id=run_id,
+        attempt=SCAN_ATTEMPT,
+        seq=seq,
+        checkpoint_id=name,
+        parent=parent,
+        seen_at=now,
+        settled_at=None,
+        judged_at=now,
+        measure_s=None,
+    )
+    events = finding_events(
+        verdict, run_id=run_id, attempt=SCAN_ATTEMPT, checkpoint_id=name, at=now
+    )
+    log.append(row, judgement.measured.tensors if judgement.measured else None, events)
+    return name
+
+
+def _run_id(path: Path) -> str:
+    candidate = candidate_at(path.absolute())
+    place = candidate.group if candidate else str(path.absolute().parent)
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"file://{place}"))
