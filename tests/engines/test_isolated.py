@@ -212,6 +212,7 @@ def test_close():
 def test_nothing_is_imported_by_accident(tmp_path, monkeypatch):
     """A module in the working directory is not taken for the standard library's."""
     (tmp_path / "pickle.py").write_text("raise SystemExit('wrong pickle')")
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a relative one would name it
     monkeypatch.chdir(tmp_path)
 
     with IsolatedWorker() as worker:
