@@ -57,9 +57,9 @@ def require_run_id(run_id: str) -> str:
     Raises StateError.
     """
     try:
-        canonical = str(uuid.UUID(run_id))
+        canonical: str | None = str(uuid.UUID(run_id))
     except ValueError:
-        canonical = ""
+        canonical = None
     if run_id != canonical:
         raise StateError(
             f"run '{run_id}'",

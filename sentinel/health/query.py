@@ -27,7 +27,7 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 
 _RUN = pa.field("run_id", pa.string())
-_MERGE_RETRIES = 3
+_MERGE_RETRIES = 10
 
 _Answer = TypeVar("_Answer")
 
@@ -66,7 +66,10 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
 def read(root: Path, ask: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
     """Return ``ask(connection)``, asked again when parts were merged away meanwhile."""
     for _ in range(_MERGE_RETRIES):
-        snapshot = Snapshot.of(root)
+        try:
+            snapshot = Snapshot.of(root)
+        except FileNotFoundError:
+            continue  # merged away between listing and opening
         with _connect(snapshot) as connection:
             try:
                 return ask(connection)
@@ -108,10 +111,16 @@ def sql(root: Path, query: str) -> pa.Table:
 
 def _open(root: Path, dataset: Dataset) -> ds.FileSystemDataset:
     schema = dataset.schema if _RUN in dataset.schema else dataset.schema.append(_RUN)
-    # The pattern leaves out whatever else lies there; the order makes answers repeatable.
-    parts = sorted(str(path) for path in (root / dataset.name).glob("run_id=*/*.parquet"))
+    parts = _parts(root, dataset)
+    # A listing that merging changes halfway may show neither the sources nor the merged part.
+    while (again := _parts(root, dataset)) != parts:
+        parts = again
     partitioning = ds.partitioning(pa.schema([_RUN]), flavor="hive")
     return ds.dataset(parts, schema=schema, format="parquet", partitioning=partitioning)
+
+
+def _parts(root: Path, dataset: Dataset) -> list[str]:
+    return sorted(str(path) for path in (root / dataset.name).glob("run_id=*/*.parquet"))
 
 
 def _connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel.config import Config, RuleSettings, default_state_dir, load_config, parse_config
+from sentinel.errors import ConfigError
+
+FULL = """\
+state: state
+log: /var/log/sentinel
+rules:
+  paths: [mine, ~/rules]
+  off: [loss-zero]
+  severity: {mixed-dtypes: info}
+  parameters:
+    norm-explosion: {limit: 3.5, strict: true}
+policy: report
+act_on: [norm-explosion]
+settle_s: 5
+torn_after_s: 60
+verdict_timeout_s: 10
+max_attempts: 2
+grace_s: 1.5
+backoff_s: 0.5
+backoff_max_s: 8
+fail_on: suspect
+"""
+FILE = Path("/u/sentinel.yaml")
+
+
+def test_without_a_file_the_defaults_hold(tmp_path):
+    """No sentinel.yaml is no error; an empty one is the same."""
+    assert load_config(None, tmp_path) == Config()
+    assert parse_config("# nothing yet\n", FILE) == Config()
+    assert (Config().settle_s, Config().max_attempts, Config().policy) == (2.0, 4, "auto")
+
+
+def test_everything_can_be_set(tmp_path):
+    """Each setting arrives; relative paths count from the file, not from where one stands."""
+    file = tmp_path / "project" / "sentinel.yaml"
+    file.parent.mkdir()
+    file.write_text(FULL)
+
+    config = load_config(Path("project/sentinel.yaml"), tmp_path)
+
+    assert config == Config(
+        state=file.parent / "state",
+        log=Path("/var/log/sentinel"),
+        rules=RuleSettings(
+            paths=(file.parent / "mine", Path("~/rules").expanduser()),
+            off=("loss-zero",),
+            severity={"mixed-dtypes": "info"},
+            parameters={"norm-explosion": {"limit": 3.5, "strict": True}},
+        ),
+        policy="report",
+        act_on=("norm-explosion",),
+        settle_s=5.0,
+        torn_after_s=60.0,
+        verdict_timeout_s=10.0,
+        max_attempts=2,
+        grace_s=1.5,
+        backoff_s=0.5,
+        backoff_max_s=8.0,
+        fail_on="suspect",
+    )
+    assert load_config(None, file.parent) == config
+
+
+def test_this_file_sets_every_setting():
+    """The example above is complete: a new setting must be added to it."""
+    data = yaml.safe_load(FULL.replace("off:", '"off":'))
+
+    assert set(data) == set(Config.model_fields)
+    assert set(data["rules"]) == set(RuleSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("policy: auto\nsettle: 3", "'settle' in '{file}:2': there is no such setting; did you"),
+        ("rules:\n  offf: []", "'rules.offf' in '{file}:2': there is no such setting; did you"),
+        ("xyzzy: 1", "'xyzzy' in '{file}:1': there is no such setting; known are act_on,"),
+        ("3: 4", "'3' in '{file}:1': "),
+        ("policy: off", "'policy' in '{file}:1': it should be 'auto', 'report' or 'stop'"),
+        ("fail_on: healthy", "'fail_on' in '{file}:1': it should be 'suspect' or 'faulty'"),
+        ("settle_s: -1", "'settle_s' in '{file}:1': it should be greater than 0, not -1"),
+        ("settle_s: .nan", "'settle_s' in '{file}:1': it should be a finite number, not nan"),
+        ("settle_s: true", "'settle_s' in '{file}:1': it should be a valid number, not True"),
+        ("settle_s: '3'", "'settle_s' in '{file}:1': it should be a valid number, not '3'"),
+        ("max_attempts: 2.5", "'max_attempts' in '{file}:1': it should be a valid integer"),
+        ("state: 3", "'state' in '{file}:1': it should be a path, not 3"),
+        ("act_on: dead", "'act_on' in '{file}:1': it should be a list, not 'dead'"),
+        (
+            "rules:\n  severity:\n    a: info\n    b: bad",
+            "'rules.severity.b' in '{file}:4': it should be 'critical'",
+        ),
+        (
+            "rules:\n  parameters:\n    a: {b: [1]}",
+            "'rules.parameters.a.b' in '{file}:3': it should be a number, a text",
+        ),
+        ("policy: auto\npolicy: stop", "'policy' in '{file}:2': it is given twice; keep one"),
+        ("- a", "configuration in '{file}:1': it should hold names and values"),
+        ("a: [", "configuration in '{file}:1': not YAML: "),
+        ("a: !!python/object:os.system {}", "configuration in '{file}:1': not YAML: "),
+        ("[" * 5000, "configuration in '{file}': it is nested too deep"),
+        ("x: &a {y: *a}", "'x' in '{file}:1': there is no such setting"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_its_line(text, sentence):
+    """What is wrong, where, and the nearest right name where there is one."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FILE)
+
+    assert sentence.format(file=FILE) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path):
+    """Only the default one may be missing; a directory or bytes are errors too."""
+    (tmp_path / "latin1.yaml").write_bytes(b"state: caf\xe9")
+
+    for name in ("gone.yaml", ".", "latin1.yaml"):
+        with pytest.raises(ConfigError, match="configuration"):
+            load_config(Path(name), tmp_path)
+
+
+def test_a_config_does_not_change():
+    """Flags make a copy, they never edit what others hold."""
+    config = Config()
+
+    changed = config.model_copy(update={"settle_s": 1.0})
+
+    assert (config.settle_s, changed.settle_s) == (2.0, 1.0)
+    with pytest.raises(ValueError, match="frozen"):
+        config.settle_s = 1.0
+
+
+NAMES = st.sampled_from([*Config.model_fields, *RuleSettings.model_fields]) | st.text()
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
+    max_leaves=6,
+)
+
+
+@given(st.text() | st.dictionaries(NAMES, VALUES).map(yaml.safe_dump))
+def test_any_text_is_a_config_or_an_error(text):
+    """No content of the file makes anything but a ConfigError that names the file."""
+    try:
+        config = parse_config(text, FILE)
+    except ConfigError as error:
+        named = str(FILE) in str(error)
+    else:
+        named = isinstance(config, Config)
+
+    assert named
+
+
+def test_state_has_a_place_without_being_asked():
+    """The platform's directory for one user, named after the distribution."""
+    assert default_state_dir().name == "checkpoint-sentinel"
+
+
+def test_importing_settings_is_light():
+    """Reading a configuration needs neither Parquet nor DuckDB nor a terminal."""
+    heavy = "{'pyarrow', 'duckdb', 'rich', 'numpy', 'platformdirs'}"
+    code = f"import sys, sentinel.config; print(sorted({heavy} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
