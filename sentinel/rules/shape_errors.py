@@ -30,7 +30,9 @@ def explain_shape(
     error: ValidationError, data: Mapping[object, object], origin: Origin
 ) -> RuleError:
     """Return the first mistake pydantic found, with its line and the nearest name."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # A misspelt key comes before the missing one it was meant to be.
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     # Pydantic puts the member of a union it tried into the path; the file has no such key.
     key: KeyPath = tuple(part for part in first["loc"] if part not in _UNION_MEMBERS)
     named = data.get("id")
