@@ -1,0 +1,132 @@
+"""From keys to modules, roles and zero sides, for each library's way of naming."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentinel.checkpoint import AdapterConfig, Role
+from sentinel.formats.roles import Assignment, role_of
+
+P = "base_model.model."
+Q = "model.layers.0.self_attn.q_proj"
+
+
+def zero(module: str, role: Role, family: str) -> Assignment:
+    """An assignment to a tensor that starts at zero."""
+    return Assignment(module, role, family, zero_at_init=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (f"{P}{Q}.lora_A.weight", Assignment(Q, "lora_down", "lora")),
+        (f"{P}{Q}.lora_B.weight", zero(Q, "lora_up", "lora")),
+        (f"{P}{Q}.lora_B.default.weight", zero(Q, "lora_up", "lora")),
+        (f"{P}{Q}.lora_B.bias", zero(Q, "bias", "lora")),
+        (f"{P}{Q}.lora_magnitude_vector", Assignment(Q, "magnitude", "lora")),
+        (f"{P}{Q}.lora_magnitude_vector.weight", Assignment(Q, "magnitude", "lora")),
+        (f"{P}m.embed.lora_embedding_A", zero("m.embed", "lora_down", "lora")),
+        (f"{P}m.embed.lora_embedding_B", Assignment("m.embed", "lora_up", "lora")),
+        (f"{P}m.embed.base_layer.weight", Assignment("m.embed", "base")),
+        (f"{P}{Q}.base_layer.bias", Assignment(Q, "bias")),
+        (f"{P}score.weight", Assignment("score", "modules_to_save")),
+        (f"{P}score.modules_to_save.default.weight", Assignment("score", "modules_to_save")),
+        (f"{P}norm.bias", Assignment("norm", "bias")),
+        (f"{P}{Q}.hada_w2_b", zero(Q, "adapter", "loha")),
+        (f"{P}{Q}.hada_w2_a", Assignment(Q, "adapter", "loha")),
+        (f"{P}{Q}.lokr_w1_a", zero(Q, "adapter", "lokr")),
+        (f"{P}{Q}.lokr_w2", Assignment(Q, "adapter", "lokr")),
+        (f"{P}{Q}.oft_R.weight", zero(Q, "adapter", "oft")),
+        (f"{P}{Q}.ia3_l", Assignment(Q, "adapter", "ia3")),
+        (f"{P}{Q}.vera_lambda_b", zero(Q, "adapter", "vera")),
+    ],
+)
+def test_peft(key: str, expected: Assignment) -> None:
+    assert role_of(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("lora_te1_x.lora_down.weight", Assignment("lora_te1_x", "lora_down", "lora")),
+        ("lora_te1_x.lora_up.weight", zero("lora_te1_x", "lora_up", "lora")),
+        ("lora_te1_x.lora_mid.weight", Assignment("lora_te1_x", "lora_mid", "lora")),
+        ("lora_te1_x.alpha", Assignment("lora_te1_x", "alpha", "lora")),
+        ("lora_te1_x.dora_scale", Assignment("lora_te1_x", "magnitude", "lora")),
+        (
+            "unet.down.0.to_q.lora_up.weight",
+            zero("unet.down.0.to_q", "lora_up", "lora"),
+        ),
+        ("transformer.b.lora_A.weight", Assignment("transformer.b", "lora_down", "lora")),
+        ("transformer.b.lora_B.weight", zero("transformer.b", "lora_up", "lora")),
+        ("lycoris_x.hada_w2_a", zero("lycoris_x", "adapter", "loha")),
+        ("lycoris_x.hada_w2_b", Assignment("lycoris_x", "adapter", "loha")),
+        ("lycoris_x.lokr_w2_b", zero("lycoris_x", "adapter", "lokr")),
+        ("lycoris_x.lokr_w1", Assignment("lycoris_x", "adapter", "lokr")),
+        ("lycoris_x.oft_blocks", zero("lycoris_x", "adapter", "oft")),
+        ("lycoris_x.diff", zero("lycoris_x", "adapter", "full")),
+    ],
+)
+def test_kohya_onetrainer_diffusers_and_lycoris(key: str, expected: Assignment) -> None:
+    """The same families start the opposite side at zero outside PEFT."""
+    assert role_of(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "module"),
+    [("model.norm.weight", "model.norm"), ("decoder.act.alpha", "decoder.act"), ("w", "")],
+)
+def test_keys_of_no_adapter_stay_other(key: str, module: str) -> None:
+    """An activation's own alpha is no adapter's alpha."""
+    assert role_of(key) == Assignment(module, "other")
+
+
+def test_alpha_counts_beside_an_adapters_matrices() -> None:
+    expected = Assignment("unet.to_q", "alpha", "lora")
+
+    assert role_of("unet.to_q.alpha", None, {"unet.to_q"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("init", "zero_sides"),
+    [
+        ("default", ["lora_B"]),
+        ("gaussian", ["lora_B"]),
+        ("eva", ["lora_B"]),
+        ("mica", ["lora_A"]),
+        ("pissa", []),
+        ("pissa_niter_16", []),
+        ("olora", []),
+        ("orthogonal", []),
+        ("loftq", []),
+        ("false", []),
+        ("not known yet", []),
+    ],
+)
+def test_the_initialisation_decides_the_zero_side(init: str, zero_sides: list[str]) -> None:
+    config = AdapterConfig(init=init)
+
+    sides = ["lora_A", "lora_B"]
+    zeros = [side for side in sides if role_of(f"{P}q.{side}.weight", config).zero_at_init]
+
+    assert zeros == zero_sides
+
+
+def test_lycoris_initialisation_under_peft_takes_lycoris_side() -> None:
+    config = AdapterConfig(family="lokr", init="lycoris")
+
+    assert role_of(f"{P}q.lokr_w2", config).zero_at_init
+    assert not role_of(f"{P}q.lokr_w1", config).zero_at_init
+
+
+def test_adalora_starts_only_its_diagonal_at_zero() -> None:
+    config = AdapterConfig(family="adalora")
+
+    assert role_of(f"{P}q.lora_E", config) == zero("q", "adapter", "adalora")
+    assert role_of(f"{P}q.lora_B", config) == Assignment("q", "lora_up", "adalora")
+
+
+def test_a_bias_that_was_asked_to_be_saved_is_no_loose_bias() -> None:
+    config = AdapterConfig(modules_to_save=("score",))
+
+    assert role_of(f"{P}score.bias", config).role == "modules_to_save"
