@@ -59,7 +59,7 @@ def test_foreign_files_are_ignored(story, tmp_path):
         ("SELEC 1", "Parser Error"),
         ("SELECT nope FROM tensors", '"nope" not found'),
         ("SELECT * FROM nope", "nope does not exist"),
-        ("SELECT at, kind FROM events", '"at" or events.at'),
+        ("SELECT at, kind FROM events WHERE", '"at" or events.at'),
         ("SELECT tensor::INT FROM tensors", "Could not convert"),
         ("", "answers nothing"),
     ],
