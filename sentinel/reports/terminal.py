@@ -59,7 +59,7 @@ def _render_blocks(
         console.print(_headline(entry, path, origin, path_width))
         for finding in entry.verdict.findings:
             console.print(_finding_block(finding, safe, verbose=verbose))
-        if entry.verdict.findings and entry.verdict.usable and entry.verdict.level != "healthy":
+        if entry.verdict.usable and entry.verdict.level in {"faulty", "unreadable"}:
             console.print(_note(f"still usable: {', '.join(entry.verdict.usable)}"))
         if verbose:
             for reason, rules in _by_reason(entry.verdict.not_evaluated):

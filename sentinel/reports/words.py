@@ -69,7 +69,8 @@ def origin_words(checkpoint: Checkpoint) -> str:
     step = "step ?" if checkpoint.step is None else f"step {checkpoint.step}"
     named = checkpoint.trainer is not None and checkpoint.trainer not in checkpoint.layout
     trainer = f" ({checkpoint.trainer})" if named else ""
-    return f"{step}, {checkpoint.layout}{trainer}"
+    layout = "unknown layout" if checkpoint.layout == "unknown" else checkpoint.layout
+    return f"{step}, {layout}{trainer}"
 
 
 def remedy_words(remedy: Mapping[str, object]) -> str:
