@@ -129,9 +129,14 @@ def _why_unknown(rule: Rule, counts: Counts, subject: _Subject) -> str:
     (row,) = subject.rows(rule, sql.count_nulls(rule, columns))
     undecided, *nulls = cast("tuple[int, ...]", row)
     empty = [f"'{column}'" for column, count in zip(columns, nulls, strict=False) if count]
-    subject_of = f"column {', '.join(empty)}" if empty else "the predicate"
+    verb = "are" if len(empty) > 1 else "is"
+    noun = (
+        ("columns " if len(empty) > 1 else "column ") + ", ".join(empty)
+        if empty
+        else "the predicate"
+    )
     where = f" of '{rule.table}'" if rule.table else ""
-    return f"{subject_of}{where} is unknown in {undecided} of {counts.total} rows"
+    return f"{noun}{where} {verb} unknown in {undecided} of {counts.total} rows"
 
 
 def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> Finding:

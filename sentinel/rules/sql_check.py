@@ -21,6 +21,8 @@ _NO_COLUMN = re.compile(
 )
 _NO_TABLE = re.compile(r"Table with name (?P<name>\S+) does not exist")
 
+_TRUTH = frozenset({"BOOLEAN", "bool"})  # as DuckDB 2 and 1 describe a column of truth values
+
 
 def check_sql(rules: Iterable[tuple[Rule, Origin]]) -> None:
     """Raise RuleError for the first rule whose SQL does not fit the tables."""
@@ -53,9 +55,9 @@ def _alone(bare: Rule, text: str) -> str:
 
 
 def _check_truth(rule: Rule, origin: Origin, key: KeyPath, kind: str) -> None:
-    if kind != "BOOLEAN":
+    if kind not in _TRUTH:
         name = ".".join(str(part) for part in key)
-        fact = f"'{name}' is a {kind}, not a truth value"
+        fact = f"'{name}' is of type {kind}, not a truth value"
         raise origin.mistake(rule.id, key, fact, "compare it with something")
 
 

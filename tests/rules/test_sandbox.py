@@ -74,4 +74,4 @@ def test_what_shuts_the_database() -> None:
     names = ("temp_directory", "threads", "enable_external_access", "lock_configuration")
     asked = ", ".join(f"current_setting('{name}')" for name in names)
     with open_database({}) as database:
-        assert [("", 1, False, True)] == database.rows(f"SELECT {asked}", {})
+        assert database.rows(f"SELECT {asked}", {}) == [("", 1, False, True)]
