@@ -45,8 +45,12 @@ def render_page(rules: Sequence[Rule]) -> str:
         "|---|---|---|---|---|",
         *_rows(ordered),
     ]
-    sections = [line for rule in ordered for line in _section(rule)]
-    return "\n".join([_HEAD, *table, "", *sections]).rstrip() + "\n"
+    return "\n".join([_HEAD, *table, "", *(render_rule(rule) for rule in ordered)]).rstrip() + "\n"
+
+
+def render_rule(rule: Rule) -> str:
+    """Return one rule's section as Markdown: what it finds, why, what to do, its SQL, sources."""
+    return "\n".join(_section(rule)) + "\n"
 
 
 def render_schema() -> str:
