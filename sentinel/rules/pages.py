@@ -77,11 +77,6 @@ def _rows(rules: Sequence[Rule]) -> Iterator[str]:
         )
 
 
-def render_rule(rule: Rule) -> str:
-    """Return one rule's page as Markdown."""
-    return "\n".join(_section(rule))
-
-
 def _section(rule: Rule) -> Iterator[str]:
     yield f"## {rule.id}\n"
     yield f"**{rule.title}.** {_facts(rule)}\n"
