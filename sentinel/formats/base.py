@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Base, BaseWeight, Tensor, path_text
-from sentinel.errors import ConfigError, InputError
+from sentinel.errors import ConfigError, InputError, MissingMemberError
 from sentinel.formats.containers.json_text import parse_json_object, read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import open_regular
@@ -40,7 +40,7 @@ def read_base(path: Path) -> Base:
 
     Unquantised weights and those of bitsandbytes (nf4, fp4, int8) are understood; the ``scheme``
     of any other packing is its ``quant_method`` and features are None. Raises ConfigError when
-    the path is no such directory, InputError when a file in it is broken.
+    the path is no directory, InputError when a file in it is broken or not there.
     """
     if not path.is_dir():
         raise ConfigError(
@@ -51,7 +51,7 @@ def read_base(path: Path) -> Base:
     config = read_json_object(path / MODEL_CONFIG)
     files = place_at(path).files
     if not has_weights(files):
-        raise ConfigError(
+        raise MissingMemberError(
             f"base '{path_text(path)}'",
             fact="holds no model.safetensors",
             todo="give a model saved as safetensors",

@@ -92,7 +92,7 @@ def test_what_is_no_base_is_said(write) -> None:
 
     with pytest.raises(ConfigError, match="no directory"):
         read_base(write.root / "none")
-    with pytest.raises(ConfigError, match=r"no model\.safetensors"):
+    with pytest.raises(MissingMemberError, match=r"no model\.safetensors"):
         read_base(write.root / "empty")
     with pytest.raises(MissingMemberError):
         read_base(write.root / "bare")

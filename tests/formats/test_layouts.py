@@ -240,6 +240,19 @@ def test_a_pickled_adapter_is_never_healthy(write) -> None:
     }
 
 
+def test_a_pickle_beside_the_same_weights_as_safetensors_is_no_fault(write) -> None:
+    path = write.trainer("checkpoint-5")
+    (path / "adapter_model.bin").write_bytes(b"\x80\x02")
+
+    assert open_checkpoint(path).faults == ()
+
+
+def test_a_description_without_weights_is_a_fault(write) -> None:
+    path = write.json("out/adapter_config.json", {"peft_type": "LORA"}).parent
+
+    assert faults(open_checkpoint(path)) == [("missing-shard", "weights", "")]
+
+
 def test_kohya(write) -> None:
     path = write.kohya(
         "cat-step00000300.safetensors",

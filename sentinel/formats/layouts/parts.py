@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_CONFIG = "config.json"
-PICKLED_WEIGHTS = ("adapter_model.bin", "pytorch_model*.bin")
+PICKLED_ADAPTER = "adapter_model.bin"
+PICKLED_WEIGHTS = (PICKLED_ADAPTER, "pytorch_model*.bin")
 
 _PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
     (
@@ -85,34 +86,47 @@ def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
     return tuple(found)
 
 
-def read_adapter(draft: Draft) -> tuple[AdapterConfig | None, dict[str, Setting]]:
-    """Read an adapter's weights and description; returns the latter and its settings."""
-    content = draft.read_json(adapter_config.NAME, "weights")
-    draft.read_tensors(ADAPTER_WEIGHTS)
-    if content is None:
-        return None, {}
-    adapter = adapter_config_of(content)
-    return adapter, adapter_settings(content, adapter)
-
-
 def read_all(
     draft: Draft, files: Collection[str]
 ) -> tuple[AdapterConfig | None, dict[str, Setting]]:
-    """Read whatever weights there are and note the other parts; no weights at all is a fault."""
+    """Read whatever weights there are and note the other parts.
+
+    Returns the adapter's description and the settings it tells. No weights at all, and weights
+    that are there only as a pickle, are faults.
+    """
     adapter, settings = None, dict[str, "Setting"]()
-    if ADAPTER_WEIGHTS in files:
-        adapter, settings = read_adapter(draft)
+    if ADAPTER_WEIGHTS in files or adapter_config.NAME in files:
+        adapter, settings = _read_adapter(draft, files)
     if has_weights(files):
         read_weights(draft, files, MODEL)
     for name in sorted(files):
         part = part_of(name)
         if part is not None and name not in draft.members:
             draft.add_member(name, part)
-        if is_pickled(name):
+        if _is_only_pickled(name, files):
             draft.fault(_pickled(draft, name), "weights", name)
     if not holds_weights(files):
         draft.missing_weights("weights")
     return adapter, settings
+
+
+def _read_adapter(
+    draft: Draft, files: Collection[str]
+) -> tuple[AdapterConfig | None, dict[str, Setting]]:
+    content = draft.read_json(adapter_config.NAME, "weights")
+    if ADAPTER_WEIGHTS in files:
+        draft.read_tensors(ADAPTER_WEIGHTS)
+    if content is None:
+        return None, {}
+    adapter = adapter_config_of(content)
+    return adapter, adapter_settings(content, adapter)
+
+
+def _is_only_pickled(name: str, files: Collection[str]) -> bool:
+    """Tell whether a file holds, as a pickle, weights that no safetensors file holds too."""
+    if not is_pickled(name):
+        return False
+    return ADAPTER_WEIGHTS not in files if name == PICKLED_ADAPTER else not has_weights(files)
 
 
 def _pickled(draft: Draft, name: str) -> InputError:

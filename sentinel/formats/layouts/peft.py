@@ -9,7 +9,7 @@ from sentinel.formats import adapter_config
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
-from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, read_adapter, read_all, stat_parts
+from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, PICKLED_ADAPTER, read_all, stat_parts
 from sentinel.formats.naming import step_of_path
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "peft"
 
-_PICKLED = "adapter_model.bin"
-_FILES = frozenset({ADAPTER_WEIGHTS, _PICKLED, adapter_config.NAME})
+_FILES = frozenset({ADAPTER_WEIGHTS, PICKLED_ADAPTER, adapter_config.NAME})
 
 
 def recognise(place: Place) -> Candidate | None:
@@ -46,11 +45,7 @@ def complete(path: Path) -> bool | None:
 def read(path: Path) -> Checkpoint:
     """Read the header of the weights and the description."""
     draft = Draft(path)
-    files = files_at(path) & _FILES
-    if _PICKLED in files and ADAPTER_WEIGHTS not in files:
-        adapter, settings = read_all(draft, files)
-    else:
-        adapter, settings = read_adapter(draft)
+    adapter, settings = read_all(draft, files_at(path) & _FILES)
     return draft.finish(
         path,
         NAME,
