@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sentinel.checkpoint import Base, Checkpoint, Fault, Part
+from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.base import read_base
@@ -181,9 +181,26 @@ def _conclude_run(
     previous: Judgement | None = None
     for inspected in run:
         judgement = conclude(inspected, rules=rules, base=base, previous=previous)
+        if judgement.unconfirmed and not judgement.checkpoint.complete:
+            judgement = _confirmed(inspected, rules, base, previous) or judgement
         yield judgement
         if judgement.measured is not None:
             previous = judgement
+
+
+def _confirmed(
+    first: Inspected, rules: Sequence[Rule], base: Base | None, previous: Judgement | None
+) -> Judgement | None:
+    """Look once more at what looks like zeros; None when nothing changed since they were read.
+
+    Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
+    into it, so a reading of zeros counts only when the file is still the same after it.
+    """
+    checkpoint = open_checkpoint(first.checkpoint.path)
+    if identity(checkpoint.members) == identity(first.checkpoint.members):
+        return None
+    second = _measure_again(checkpoint, digest=False, tick=None)
+    return conclude(second, rules=rules, base=base, previous=previous)
 
 
 def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:

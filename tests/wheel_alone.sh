@@ -19,7 +19,7 @@ for name, up in (("good", generator.standard_normal((8, 4))), ("bad", numpy.full
         {
             "lora_unet_a.lora_down.weight": generator.standard_normal((4, 8)).astype("float32"),
             "lora_unet_a.lora_up.weight": up.astype("float32"),
-            "lora_unet_a.alpha": numpy.float32(4).reshape(()),
+            "lora_unet_a.alpha": numpy.array(4, "float32"),
         },
         f"out/{name}.safetensors",
         metadata={"ss_steps": "100", "ss_network_dim": "4", "ss_network_alpha": "4"},

@@ -69,7 +69,13 @@ def watching(
         journal = Journal(places.journal)
         stack.callback(journal.close)
         inspector = _inspector(
-            stack, journal, config=config, rules=rules, runs=WatchedRuns(journal), base=base
+            stack,
+            journal,
+            config=config,
+            rules=rules,
+            runs=WatchedRuns(journal),
+            base=base,
+            on_note=on_note,
         )
         arrivals = stack.enter_context(Arrivals(roots, on_note=on_note))
         yield Watch(
@@ -103,7 +109,9 @@ def supervising(
         run_id = journal.bind_run(settings.roots)
         runs = SupervisedRuns(run_id, settings.roots[0])
         teller = Teller(HealthLog(places.log), run_id, listener)
-        inspector = _inspector(stack, journal, config=config, rules=rules, runs=runs, base=base)
+        inspector = _inspector(
+            stack, journal, config=config, rules=rules, runs=runs, base=base, on_note=on_note
+        )
         repairer = Repairer(
             run_id=run_id,
             root=settings.roots[0],
@@ -134,6 +142,7 @@ def _inspector(
     rules: Sequence[Rule],
     runs: Runs,
     base: Base | None,
+    on_note: Callable[[str], None],
 ) -> Inspector:
     return Inspector(
         journal=journal,
@@ -143,6 +152,7 @@ def _inspector(
         settling=Settling(settle_s=config.settle_s, torn_after_s=config.torn_after_s),
         reader=stack.enter_context(IsolatedWorker(nice=NICE)),
         base=base,
+        on_note=on_note,
     )
 
 

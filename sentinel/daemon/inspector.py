@@ -15,12 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sentinel.checkpoint import Base, Checkpoint, Fault, identity
+from sentinel.checkpoint import Base, Checkpoint, Fault, identity, path_text
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.settle import Pending, Settling
-from sentinel.errors import ChangedWhileReadError, WorkerDiedError
+from sentinel.errors import ChangedWhileReadError, SentinelError, WorkerDiedError
 from sentinel.flow import Inspected, Judgement, conclude, inspect
+from sentinel.formats.naming import is_temporary
 from sentinel.formats.opening import Candidate, candidate_at, discover, open_checkpoint
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
@@ -28,6 +29,9 @@ from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
 from sentinel.rules.schema import Rule
 
 _INSPECT = partial(inspect, digest=True)
+
+_NOT_WHOLE = frozenset({"truncated-file", "missing-shard"})
+"""Faults that a checkpoint also shows while it is still being written."""
 
 DEATHS_UNTIL_UNREADABLE = 3
 """A worker killed by one file this often (SIGBUS, out of memory) will be killed again."""
@@ -90,6 +94,7 @@ class Inspector:
         runs: Runs,
         settling: Settling,
         reader: Reader,
+        on_note: Callable[[str], None],
         base: Base | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,6 +104,7 @@ class Inspector:
         self._runs = runs
         self._settling = settling
         self._reader = reader
+        self._on_note = on_note
         self._base = base
         self._clock = clock
         self._waiting: dict[Path, _Waiting] = {}
@@ -129,9 +135,15 @@ class Inspector:
         """Judge every checkpoint that is settled by now, in the order of each run's steps."""
         due = [w for w in self._waiting.values() if w.look_at_s <= self._clock()]
         for waiting in sorted(due, key=_order):
-            outcome = self._look(waiting)
-            if outcome is not None:
-                yield outcome
+            try:
+                outcome = self._look(waiting)
+            except SentinelError as error:
+                self._give_up(waiting, str(error))
+            except Exception as error:  # noqa: BLE001 - one checkpoint must not end the daemon
+                self._give_up(waiting, f"a bug in sentinel ({type(error).__name__}: {error})")
+            else:
+                if outcome is not None:
+                    yield outcome
 
     def _candidates(self, arrived: Arrived, roots: Sequence[Path]) -> Iterable[Candidate]:
         if arrived.rescan:
@@ -141,7 +153,7 @@ class Inspector:
             return
         for directory in sorted(arrived.dirty):
             root = _root_of(directory, roots)
-            if root is None or not directory.exists():
+            if root is None or not directory.exists() or _temporary(directory, root):
                 continue
             around = _enclosing(directory, root)
             yield from around
@@ -161,7 +173,7 @@ class Inspector:
         state = self._settling.look(
             path,
             identity=seen,
-            whole=not any(fault.rule == "truncated-file" for fault in checkpoint.faults),
+            whole=not any(fault.rule in _NOT_WHOLE for fault in checkpoint.faults),
             complete=checkpoint.complete,
             closed=self._all_closed(checkpoint),
         )
@@ -300,11 +312,23 @@ class Inspector:
             return None
 
     def _all_closed(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether the writers of all its files were seen to close them."""
-        root = checkpoint.root
-        return bool(checkpoint.members) and all(
-            root / member.path in self._closed for member in checkpoint.members
-        )
+        """Tell once whether the writers of all its files were seen to close them.
+
+        Each close counts for one look: the settling remembers it until the bytes change, and a
+        file that is opened again must not pass for closed.
+        """
+        files = {checkpoint.root / member.path for member in checkpoint.members}
+        closed = bool(files) and files <= self._closed
+        if closed:
+            self._closed -= files
+        return closed
+
+    def _give_up(self, waiting: _Waiting, why: str) -> None:
+        """Leave a checkpoint without a verdict: it comes back with the next rescan."""
+        path = waiting.candidate.path
+        self._drop(path)
+        if path.exists():
+            self._on_note(f"'{path_text(path)}' could not be judged: {why}")
 
     def _again(self, waiting: _Waiting, seconds: float) -> None:
         later = replace(waiting, look_at_s=self._clock() + seconds)
@@ -342,6 +366,11 @@ def _order(waiting: _Waiting) -> tuple[str, float, str]:
 
 def _root_of(directory: Path, roots: Sequence[Path]) -> Path | None:
     return next((root for root in roots if root in (directory, *directory.parents)), None)
+
+
+def _temporary(directory: Path, root: Path) -> bool:
+    """Tell whether a directory is, or lies in, something that is still being written."""
+    return any(is_temporary(name) for name in directory.relative_to(root).parts)
 
 
 def _enclosing(directory: Path, root: Path) -> list[Candidate]:
