@@ -17,7 +17,7 @@ generator = numpy.random.default_rng(0)
 for name, up in (("good", generator.standard_normal((8, 4))), ("bad", numpy.full((8, 4), numpy.nan))):
     save_file(
         {
-            "lora_unet_a.lora_down.weight": generator.standard_normal((4, 8)).astype("float32"),
+            "lora_unet_a.lora_down.weight": generator.uniform(-0.35, 0.35, (4, 8)).astype("float32"),
             "lora_unet_a.lora_up.weight": up.astype("float32"),
             "lora_unet_a.alpha": numpy.array(4, "float32"),
         },

@@ -1,0 +1,107 @@
+"""A trainer as small as one can be: real processes, real files, no model.
+
+It writes checkpoints in the bundled trainer's layout: an adapter whose lora_up stays zero or
+turns NaN when it trains in fp16, and is healthy in fp32. It refuses to run twice at once in one
+directory, and says so in a file that the tests look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+MODULES = ("q_proj", "v_proj")
+
+
+def main() -> int:
+    options = _options()
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    (out.parent / "pids").open("a").write(f"{os.getpid()}\n")
+    lock = (out.parent / "trainer.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        (out.parent / "two-trainers-at-once").touch()
+        return 9
+    if options.stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    first = 0
+    if options.resume is not None:
+        first = json.loads((options.resume / "sentinel_manifest.json").read_text())["step"]
+    for old in out.glob("checkpoint-*"):
+        if int(old.name.split("-")[1]) > first:
+            aside = out / f"superseded-{time.time_ns()}"
+            aside.mkdir()
+            old.rename(aside / old.name)
+    for step in range(first + options.every, options.steps + 1, options.every):
+        _save(out, step, options)
+        deadline = time.monotonic() + options.pace_s
+        while time.monotonic() < deadline:
+            signal.sigtimedwait([], max(0.0, deadline - time.monotonic()))
+    return options.exit_code
+
+
+def _save(out: Path, step: int, options: argparse.Namespace) -> None:
+    generator = np.random.default_rng(step)
+    half = options.precision == "fp16"
+    dtype = np.float16 if half else np.float32
+    tensors = {}
+    for module in MODULES:
+        up = generator.standard_normal((16, 4)) * 0.01
+        if half and options.fault == "zero":
+            up[:] = 0
+        if (half or options.always) and options.fault == "nan" and step >= options.fault_from:
+            up[0, 0] = np.nan
+        prefix = f"base_model.model.layers.0.{module}"
+        tensors[f"{prefix}.lora_A.weight"] = generator.uniform(-0.2, 0.2, (4, 16)).astype(dtype)
+        tensors[f"{prefix}.lora_B.weight"] = up.astype(dtype)
+    place = out / f".tmp-checkpoint-{step}-{os.getpid()}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    save_file(tensors, place / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": list(MODULES)}
+    (place / "adapter_config.json").write_text(json.dumps(config))
+    size = (place / "adapter_model.safetensors").stat().st_size
+    manifest = {
+        "schema": 1,
+        "trainer": "sentinel-train",
+        "step": step,
+        "updates_done": step,
+        "adapter": {"method": "lora", "dtype": options.precision, "rank": 4, "alpha": 8},
+        "device": {"type": "cpu", "name": "cpu", "bf16": False},
+        "resumed_from": None if options.resume is None else {"path": str(options.resume)},
+        "files": {"adapter_model.safetensors": {"size_bytes": size}},
+    }
+    (place / "sentinel_manifest.json").write_text(json.dumps(manifest))
+    place.rename(out / f"checkpoint-{step}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--pace-s", type=float, default=0.05)
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--fault", choices=["none", "zero", "nan"], default="none")
+    parser.add_argument("--fault-from", type=int, default=0)
+    parser.add_argument("--always", action="store_true", help="the fault does not mind precision")
+    parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--exit-code", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
