@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the signatures are Transformers'
 """What listens to Transformers' training loop: the metrics file, the counts, the stop signal."""
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ def staged(output_dir: Path, step: int) -> Iterator[Path]:
     """
     final = output_dir / f"checkpoint-{step}"
     temporary = output_dir / f".tmp-checkpoint-{step}-{os.getpid()}"
+    if final.exists():
+        raise FileExistsError(final)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if final.exists():
-            raise FileExistsError(final)
         sync_tree(temporary)
         temporary.rename(final)
     except BaseException:

@@ -72,10 +72,9 @@ def labelled_samples(
 
 def _matches(pattern: str) -> Iterable[Path]:
     if pattern.startswith(STDLIB_PREFIX):
-        root = sysconfig.get_path("stdlib")
-        names = glob.glob(pattern.removeprefix(STDLIB_PREFIX), root_dir=root, recursive=True)
-        return [Path(root, name) for name in sorted(names)]
-    return [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        return sorted(Path(sysconfig.get_path("stdlib")).glob(pattern.removeprefix(STDLIB_PREFIX)))
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    return [Path(name) for name in sorted(names)]
 
 
 def _texts(file: Path, data: Data) -> Iterator[str]:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the signatures are Transformers'
 """Transformers' Trainer with whole checkpoints and a resume that does what it says.
 
 Everything about training itself is the parent's; here is only what it saves and loads.
@@ -117,7 +118,7 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
     """Return the recipe in the words of Transformers' TrainingArguments."""
     training = recipe.training
     mixed = _autocasts(recipe, device)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=recipe.output_dir,
         max_steps=training.steps,
         per_device_train_batch_size=training.batch_size,
@@ -143,6 +144,9 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
         disable_tqdm=quiet,
         dataloader_pin_memory=device.type == "cuda",
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # noqa: SLF001 - else each batch is spread over all GPUs there are
+    return arguments
 
 
 def _autocasts(recipe: Recipe, device: Device) -> str | None:

@@ -33,6 +33,7 @@ from .start import (
     describe_settings,
     inherit,
     read_checkpoint,
+    refuse_other_adapter,
 )
 
 
@@ -56,6 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     find_files((*recipe.data.files, *recipe.data.eval_files))
     state: OptimizerState = "drop"
     if checkpoint:
+        refuse_other_adapter(recipe, checkpoint)
         state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
         lines = describe_settings(settings, recipe, checkpoint)
         print("\n".join(_resume_lines(checkpoint, state, reason) + lines), flush=True)
@@ -130,9 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("keep", "drop"),
         help="default: keep, or drop when the precision or the optimizer changed",
     )
-    parser.add_argument(
-        "--print-plan", action="store_true", help="say what would be done and stop"
-    )
+    parser.add_argument("--print-plan", action="store_true", help="say what would be done and stop")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 

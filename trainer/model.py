@@ -44,7 +44,7 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
     dtype = DTYPES[base.compute_dtype]
     options: dict[str, Any] = {"dtype": dtype, "revision": base.revision}
     if base.quantization == "nf4":
-        options["device_map"] = {"": device}
+        options["device_map"] = {"": 0 if device == "cuda" else device}
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

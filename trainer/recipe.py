@@ -76,8 +76,11 @@ class Adapter(Section):
 
 
 class Data(Section):
-    """Training text. ``block_size`` is in tokens: the length of a block (causal-lm), or the
-    longest text kept (sequence-classification)."""
+    """Training text.
+
+    ``block_size`` is in tokens: the length of a block (causal-lm), or the longest text kept
+    (sequence-classification).
+    """
 
     files: tuple[str, ...] = Field(min_length=1)
     eval_files: tuple[str, ...] = ()

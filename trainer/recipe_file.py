@@ -141,7 +141,9 @@ def _absolute(settings: Settings, root: Path) -> Settings:
     if isinstance(base, dict) and isinstance(base.get("model"), str):
         result["base"] = base | {"model": _model_path(base["model"], root)}
     if isinstance(data, dict):
-        found = {key: _file_paths(data[key], root) for key in ("files", "eval_files") if key in data}
+        found = {
+            key: _file_paths(data[key], root) for key in ("files", "eval_files") if key in data
+        }
         result["data"] = data | found
     return result
 

@@ -23,7 +23,7 @@ from .loop import LoopTrainer, training_arguments
 from .manifest import Facts
 from .model import add_adapter, load_adapter_weights, load_base, load_tokenizer
 from .recipe import Recipe
-from .start import Checkpoint, OptimizerState, changed_optimizer_settings, refuse_other_adapter
+from .start import Checkpoint, OptimizerState, changed_optimizer_settings, refuse_other_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def train(start: Start) -> int | None:
     base = load_base(recipe, device.type, tokenizer.pad_token_id)
     mark = fingerprint(recipe.base.model, getattr(base.config, "_commit_hash", None))
     if start.checkpoint:
-        refuse_other_adapter(recipe, start.checkpoint, mark)
+        refuse_other_base(recipe, start.checkpoint, mark)
     model = add_adapter(base, recipe)
     first = start.checkpoint.path if start.checkpoint else start.init_lora
     if first:

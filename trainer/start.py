@@ -85,14 +85,19 @@ def inherit(settings: Settings, checkpoint: Checkpoint) -> Settings:
     return overlay(below, settings)
 
 
-def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint, fingerprint: str | None) -> None:
-    """Refuse a resume on an adapter or base that is not the checkpoint's."""
+def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """Refuse a resume whose adapter is not built as the checkpoint's is."""
     what = f"resume from '{checkpoint.path}'"
     now, before = _values(recipe), flatten(checkpoint.recipe or {})
     for key in _SAME_ADAPTER:
         if key in before and before[key] != now[key]:
             fact = f"{key} is {before[key]!r} there and {now[key]!r} in the recipe"
-            raise RefusedError(what, fact, f"pass --set {key}={before[key]} or use --init-lora")
+            raise RefusedError(what, fact, "make them equal, or start anew without --resume")
+
+
+def refuse_other_base(recipe: Recipe, checkpoint: Checkpoint, fingerprint: str | None) -> None:
+    """Refuse a resume on other base weights; a fingerprint that is not known refuses nothing."""
+    what = f"resume from '{checkpoint.path}'"
     if None not in (fingerprint, checkpoint.fingerprint) and fingerprint != checkpoint.fingerprint:
         fact = f"base.model '{recipe.base.model}' is not the base it was trained on"
         raise RefusedError(what, fact, "name that base, or use --init-lora if this is meant")

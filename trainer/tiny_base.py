@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from . import quiet
 from .data import find_files, language_samples
@@ -33,7 +34,6 @@ def build(out: Path, *, steps: int = 150, seed: int = 0, text: str = TEXT) -> No
         default_data_collator,
         set_seed,
     )
-    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415
 
     quiet.after_imports()
     set_seed(seed)
@@ -80,7 +80,7 @@ def build(out: Path, *, steps: int = 150, seed: int = 0, text: str = TEXT) -> No
     tokenizer.save_pretrained(out)
 
 
-def byte_tokenizer():
+def byte_tokenizer() -> Any:
     """Return a tokenizer whose tokens are the 256 bytes and three marks."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
