@@ -59,6 +59,10 @@ class Bench:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 
+    def run_plain(self, command: list[str]) -> None:
+        """Run a trainer without sentinel."""
+        subprocess.run(command, check=True, timeout=RUN_TIMEOUT_S)
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command and leave it running."""
         return subprocess.Popen(
