@@ -32,7 +32,8 @@ class MetricsFile(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
         """Write the line."""
-        numbers = {key: float(logs[key]) for key in _METRICS if key in (logs or {})}
+        given = logs or {}
+        numbers = {key: float(given[key]) for key in _METRICS if key in given}
         if not {"loss", "eval_loss"} & numbers.keys():
             return  # the closing summary, not a log
         finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}

@@ -53,7 +53,7 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
             # A module that is trained as a whole must stay a float tensor.
             llm_int8_skip_modules=["lm_head", *_whole_modules(recipe)],
         )
-    kind = AutoModelForCausalLM
+    kind: Any = AutoModelForCausalLM
     if recipe.task == "sequence-classification":
         kind = AutoModelForSequenceClassification
         options |= {"num_labels": recipe.num_labels, "pad_token_id": pad_token_id}
@@ -112,7 +112,7 @@ def load_adapter_weights(model: Any, directory: Path) -> None:
     what = f"checkpoint '{directory}'"
     try:
         tensors = load_file(file)
-        result = set_peft_model_state_dict(model, tensors)
+        result: Any = set_peft_model_state_dict(model, tensors)
     except (OSError, SafetensorError) as error:
         raise RefusedError(what, f"{file.name} can't be read ({error})") from error
     except KeyError as error:

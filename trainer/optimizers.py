@@ -28,7 +28,8 @@ def build_schedule(training: Training, optimizer: Any) -> Any:
     from transformers.optimization import AdafactorSchedule  # noqa: PLC0415
 
     if training.optimizer.estimates_rate:
-        return AdafactorSchedule(optimizer)
+        # It asks the optimizer for its rate, which accelerate's wrapper does not pass on.
+        return AdafactorSchedule(getattr(optimizer, "optimizer", optimizer))
     return get_scheduler(
         training.scheduler.replace("-", "_"),
         optimizer=optimizer,

@@ -64,7 +64,8 @@ def train(start: Start) -> int | None:
     if start.checkpoint:
         refuse_other_base(recipe, start.checkpoint, mark)
     model = add_adapter(base, recipe)
-    first = start.checkpoint.path if start.checkpoint else start.init_lora
+    resumed = start.checkpoint.path if start.checkpoint else None
+    first = resumed or start.init_lora
     if first:
         load_adapter_weights(model, first)
     samples = _samples(recipe, tokenizer, recipe.data.files)
@@ -99,7 +100,7 @@ def train(start: Start) -> int | None:
     # ---- training ------------------------------------------------------------------------
     _clear_the_way(output_dir, start.step)
     with stop.listening():
-        trainer.train(resume_from_checkpoint=_name(start.checkpoint and start.checkpoint.path))
+        trainer.train(resume_from_checkpoint=_name(resumed))
     return stop.received if trainer.state.global_step < training.steps else None
 
 

@@ -1,0 +1,86 @@
+# ruff: noqa: PLC0415 - torch is loaded only where it is needed
+"""A tiny base model and a way to call the trainer as its command does, without a new process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "sentinel_trainer" if find_spec("sentinel_trainer") else "trainer"
+
+
+@pytest.fixture(scope="session")
+def package():
+    """The trainer's name: another one in the wheel than in the repository."""
+    return PACKAGE
+
+
+@pytest.fixture(scope="session")
+def part():
+    """Import one module of the trainer."""
+    return lambda name: importlib.import_module(f"{PACKAGE}.{name}")
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory, part):
+    """A Llama with random weights and a byte tokenizer, in a directory."""
+    import torch
+
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("base")
+    part("tiny_base").build(out, steps=0)
+    return out
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory, base_model):
+    """A recipe of six quick steps with a save every two; a place is given by --set."""
+    directory = tmp_path_factory.mktemp("recipe")
+    (directory / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 40)
+    path = directory / "recipe.yaml"
+    path.write_text(
+        f"""
+base: {{model: {base_model}}}
+adapter: {{rank: 2, alpha: 4, dropout: 0.1, target_modules: [q_proj, v_proj]}}
+data: {{files: text.txt, block_size: 32}}
+training:
+  {{steps: 6, batch_size: 2, learning_rate: 1e-3, save_every: 2, log_every: 1, scheduler: linear}}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def train(part, recipe_file):
+    """Call the command with settings put over the recipe; returns the exit code."""
+
+    def call(output_dir, *arguments, recipe=recipe_file, **settings):
+        options = [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]
+        pairs = [word for option in options for word in ("--set", option)]
+        place = ["--set", f"output_dir={output_dir}"]
+        return part("main").main([str(recipe), *place, *pairs, *map(str, arguments)])
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(train, tmp_path_factory):
+    """The output directory of a run that was never interrupted; only to be read."""
+    out = tmp_path_factory.mktemp("finished")
+    assert train(out) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def losses():
+    """Read the losses of a run by step; a later line of the same step wins."""
+
+    def read(output_dir: Path):
+        lines = (output_dir / "metrics.jsonl").read_text().splitlines()
+        return {line["step"]: line["loss"] for line in map(json.loads, lines)}
+
+    return read

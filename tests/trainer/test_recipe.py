@@ -1,0 +1,121 @@
+# ruff: noqa: PLC0415 - torch is loaded only where it is needed
+"""A recipe is refused in one sentence before any model is loaded, or means what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+GOOD = {
+    "output_dir": "out",
+    "base": {"model": "some/model"},
+    "data": {"files": ["python-stdlib:abc.py"]},
+    "training": {"steps": 10},
+}
+
+
+@pytest.fixture
+def refusal(part, tmp_path, capsys):
+    """Return the one line said about a recipe, and hold that it ends with exit code 2."""
+
+    def call(content, *options):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        assert part("main").main([str(path), *options]) == 2
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert len(told.err.splitlines()) == 1
+        return told.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("training.stepz=3", "unknown key 'training.stepz'; did you mean 'steps'?"),
+        ("bases.model=x", "unknown key 'bases'; did you mean 'base'?"),
+        ("training.steps=many", "'training.steps' is 'many'"),
+        ("adapter.rank=0", "'adapter.rank' is 0"),
+        ("adapter.dtype=int8", "'adapter.dtype' is 'int8'"),
+        ("base.double_quant=true", "double_quant needs quantization nf4"),
+        ("training.warmup_steps=3", "warmup_steps has no effect on scheduler constant"),
+        ("num_labels=2", "num_labels has no effect on task causal-lm"),
+        ("task=sequence-classification", "needs num_labels"),
+        ("training.eval_every=5", "training.eval_every needs data.eval_files"),
+        ("training.optimizer.args={lr: 1}", "args.lr is set by training.learning_rate"),
+        ("training.optimizer.args={eps: .inf}", "leave it out"),
+        ("data.files=nowhere/*.txt", "nothing there"),
+        ("nonsense", "is not of the form section.key=value"),
+        ("data.files=[", "option --set data.files=["),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(refusal, option, said):
+    assert said in refusal(GOOD, "--set", option)
+
+
+def test_what_is_missing_is_named_with_the_way_to_add_it(refusal):
+    said = refusal({key: value for key, value in GOOD.items() if key != "base"})
+    assert "'base' is missing; add it to the recipe or pass --set base=..." in said
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "a: [", "\x00"])
+def test_a_file_that_is_no_recipe_is_refused(refusal, content):
+    assert "recipe.yaml'" in refusal(content)
+
+
+def test_adafactor_with_its_own_rate_excludes_another(refusal):
+    options = ("training.optimizer={name: adafactor, args: {relative_step: true}}",)
+    said = refusal(GOOD, "--set", *options, "--set", "training.learning_rate=1e-3")
+    assert "learning_rate has no effect" in said
+
+
+@pytest.mark.parametrize("name", ["gone", "."])
+def test_a_resume_needs_a_checkpoint(refusal, tmp_path, name):
+    assert "adapter_model.safetensors is missing" in refusal(GOOD, "--resume", str(tmp_path / name))
+
+
+def test_the_plan_writes_nothing_and_resolves_paths(part, tmp_path, capsys, monkeypatch):
+    """Files count from the recipe's directory, the output from the current one."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("a")
+    (tmp_path / "sub" / "model").mkdir()
+    settings = GOOD | {"data": {"files": "a.txt"}, "base": {"model": "model"}}
+    (tmp_path / "sub" / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    options = ["--print-plan", "--set", "training.learning_rate=1e-6"]
+    assert part("main").main(["sub/recipe.yaml", *options]) == 0
+    plan = yaml.safe_load(capsys.readouterr().out)
+    assert plan["data"]["files"] == [str(tmp_path / "sub" / "a.txt")]
+    assert plan["base"]["model"] == str(tmp_path / "sub" / "model")
+    assert plan["output_dir"] == str(tmp_path / "out")
+    assert float(plan["training"]["learning_rate"]) == 1e-6
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_needs_no_torch(package, tmp_path):
+    """A fresh interpreter refuses a recipe without loading what takes seconds."""
+    code = (
+        f"import sys; from {package}.main import main; code = main(['{tmp_path}/none.yaml']);"
+        "sys.exit(99 if {'torch', 'transformers', 'peft'} & sys.modules.keys() else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+
+
+def test_the_bundled_recipes_are_sound(part):
+    """They lack only a base and a place; only the adapter's precision makes them fail."""
+    from importlib.resources import files
+
+    recipes = part("recipe_file")
+    for name in ("demo-zero", "demo-nan"):
+        path = files(part("main").__package__) / "recipes" / f"{name}.yaml"
+        settings = recipes.read_settings(path)
+        for option in ("output_dir=out", "base.model=some/model"):
+            settings = recipes.overlay(settings, recipes.parse_option(option))
+        recipe = recipes.check(settings, name)
+        assert recipe.adapter.dtype == "fp16"
+        assert part("data").find_files(recipe.data.files)
