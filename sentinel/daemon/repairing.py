@@ -261,6 +261,11 @@ def _start(judged: Judged) -> Start:
         step=judged.step,
         level=judged.level,
         good=judged.target,
+        doubts=tuple(
+            found.rule
+            for found in judged.findings
+            if found.scope == "content" and "resume" in found.remedy
+        ),
     )
 
 

@@ -20,7 +20,9 @@ class Start:
     """A place a resume could begin from: a checkpoint of the lineage.
 
     ``good`` says that it may be a target: settled, and no critical content finding in what the
-    resume will load.
+    resume will load. ``doubts`` names rules that found signs of the fault in its content: a
+    finite checkpoint from a diverging run carries the damage on (a run resumed from the last
+    finite one, with weights 200 times too large, never came back; the one before them did).
     """
 
     checkpoint_id: str
@@ -28,6 +30,7 @@ class Start:
     step: int | None
     level: Level
     good: bool
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def make_plan(
         target_step=step,
         precision=precision,
         optimizer=optimizer,
-        reason=_reason(target, optimizer, why),
+        reason=_reason(target, starts, optimizer, why),
         steps_lost=lost,
     )
 
@@ -96,10 +99,14 @@ def make_plan(
 def _target(
     starts: Sequence[Start], failures: Mapping[str, int], failures_to_poison: int
 ) -> Start | None:
-    for start in reversed(starts):
-        if start.good and failures.get(start.checkpoint_id, 0) < failures_to_poison:
-            return start
-    return None
+    """Return the newest good start without doubts, else the newest good one at all."""
+    possible = [
+        start
+        for start in starts
+        if start.good and failures.get(start.checkpoint_id, 0) < failures_to_poison
+    ]
+    undoubted = [start for start in possible if not start.doubts]
+    return (undoubted or possible or [None])[-1]
 
 
 def _precision(
@@ -147,17 +154,31 @@ def _asks_drop(findings: Sequence[Finding]) -> bool:
     )
 
 
-def _reason(target: Start | None, optimizer: str, why: str) -> str:
+def _reason(target: Start | None, starts: Sequence[Start], optimizer: str, why: str) -> str:
     if target is None:
         return f"restart from step 0, since no good checkpoint lies before the fault, {why}"
-    place = f"step {target.step}" if target.step is not None else f"'{target.path.name}'"
-    doubt = ", although it is only suspect" if target.level == "suspect" else ""
     state = (
         "without the saved optimizer state, which would bring the old settings back"
         if optimizer == "drop"
         else "with its optimizer state"
     )
-    return f"resume from {place}, the last good checkpoint{doubt}, {why}, {state}"
+    return f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}"
+
+
+def _standing(target: Start, starts: Sequence[Start]) -> str:
+    """Say why this place and no later one."""
+    later = [start for start in starts[starts.index(target) + 1 :] if start.good and start.doubts]
+    if target.doubts:
+        return f"the last finite checkpoint, although {', '.join(target.doubts)} speaks against it"
+    if later:
+        doubts = ", ".join(dict.fromkeys(rule for start in later for rule in start.doubts))
+        return f"the last good checkpoint ({_place(later[-1])} is finite, but shows {doubts})"
+    doubt = ", although it is only suspect" if target.level == "suspect" else ""
+    return f"the last good checkpoint{doubt}"
+
+
+def _place(start: Start) -> str:
+    return f"step {start.step}" if start.step is not None else f"'{start.path.name}'"
 
 
 def _list(value: object) -> list[str]:

@@ -19,8 +19,9 @@ def finding(rule="nan-values", **resume):
     return Finding(rule, "critical", "text", remedy={"resume": resume})
 
 
-def start(step, *, good=True, level="healthy"):
-    return Start(f"id-{step}", Path(f"/out/checkpoint-{step}"), step, level, good=good)
+def start(step, *, good=True, level="healthy", doubts=()):
+    path = Path(f"/out/checkpoint-{step}")
+    return Start(f"id-{step}", path, step, level, good=good, doubts=doubts)
 
 
 def plan(findings, starts=(), failures=None, now="fp16", device=TURING):
@@ -55,6 +56,26 @@ def test_a_suspect_target_is_said_aloud():
     made = plan([finding(precision="fp32")], [start(10, level="suspect")])
 
     assert "suspect" in made.reason
+
+
+def test_a_checkpoint_with_signs_of_the_fault_is_passed_over():
+    """The last that passes the signals, not the last finite one; and the reason says so."""
+    grown = start(30, level="suspect", doubts=("norm-explosion",))
+
+    made = plan([finding(precision="fp32")], [start(10), start(20), grown])
+
+    assert made.target_step == 20
+    assert "step 30 is finite, but shows norm-explosion" in made.reason
+
+
+def test_a_doubtful_checkpoint_is_better_than_none():
+    """When every finite checkpoint shows signs, the newest is taken and said aloud."""
+    doubtful = [start(step, level="suspect", doubts=("norm-explosion",)) for step in (10, 20)]
+
+    made = plan([finding(precision="fp32")], doubtful)
+
+    assert made.target_step == 20
+    assert "norm-explosion speaks against it" in made.reason
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,14 @@ def test_an_unreadable_configuration_is_said(tmp_path: Path):
 def test_the_plan_wins_over_the_users_own_options(tmp_path: Path):
     """The user's --resume is left out, and the plan's settings come last."""
     command = (
-        *("sentinel-train", "r.yaml", "--resume", "out/checkpoint-9", "--set", "adapter.dtype=fp16"),
+        *(
+            "sentinel-train",
+            "r.yaml",
+            "--resume",
+            "out/checkpoint-9",
+            "--set",
+            "adapter.dtype=fp16",
+        ),
         "--resume-optimizer=keep",
     )
 
