@@ -21,6 +21,7 @@ from sentinel.cli.options import (
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sentinel.daemon.inspector import Outcome
     from sentinel.repairs.recipes import Recipe
 
 
@@ -71,6 +72,7 @@ def command(
     from sentinel.daemon.assemble import supervising
     from sentinel.daemon.supervise import RunSettings
     from sentinel.repairs.recipes import load_recipes, recognise
+    from sentinel.reports.repeats import Repeats
     from sentinel.reports.timeline import line_for
 
     if os.name != "posix":
@@ -85,6 +87,12 @@ def command(
     )
     known = recognise(words, load_recipes(() if recipe is None else (recipe,)))
     err, here = console(error=True), Path.cwd()
+
+    repeats = Repeats()
+
+    def judged(outcome: Outcome) -> None:
+        row = repeats.shorten(outcome.row, outcome.judgement.verdict)
+        err.print(line_for(row, base_dir=here), soft_wrap=True)
 
     def note(text: str) -> None:
         err.print(f"sentinel: {text}", markup=False, soft_wrap=True)
@@ -110,7 +118,7 @@ def command(
         rules=rules_of(config, rule_paths),
         base=base_of(base),
         listener=lambda event: err.print(line_for(event), soft_wrap=True),
-        on_judged=lambda outcome: err.print(line_for(outcome.row, base_dir=here), soft_wrap=True),
+        on_judged=judged,
         on_note=note,
     ) as supervisor:
         return supervisor.run()

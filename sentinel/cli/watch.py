@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sentinel.cli.options import ANY_PATH, base_of, console, judging, rules_of, settled, stateful
+
+if TYPE_CHECKING:
+    from sentinel.daemon.inspector import Outcome
 
 
 @click.command()
@@ -34,18 +38,25 @@ def command(
       sentinel watch runs/ --once
     """
     from sentinel.daemon.assemble import watching
+    from sentinel.reports.repeats import Repeats
     from sentinel.reports.timeline import line_for
 
     config = settled(config_path, state, log)
     here = Path.cwd()
     out, err = console(), console(error=True)
+    repeats = Repeats()
+
+    def listener(outcome: Outcome) -> None:
+        row = repeats.shorten(outcome.row, outcome.judgement.verdict)
+        out.print(line_for(row, base_dir=here), soft_wrap=True)
+
     roots = tuple(directory.absolute() for directory in directories)
     with watching(
         roots,
         config=config,
         rules=rules_of(config, rule_paths),
         base=base_of(base),
-        listener=lambda outcome: out.print(line_for(outcome.row, base_dir=here), soft_wrap=True),
+        listener=listener,
         on_note=lambda note: err.print(f"sentinel: {note}", markup=False, soft_wrap=True),
     ) as watch:
         worst = watch.run(once=once)

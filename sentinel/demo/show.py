@@ -6,10 +6,12 @@ by themselves (or, with ``healthy``, in their healthy twins), and what is told i
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,12 @@ from sentinel.daemon.assemble import places_of, supervising
 from sentinel.daemon.inspector import Outcome
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.supervise import RunSettings
-from sentinel.demo.scenes import Scene, base_command, scenes
+from sentinel.demo.scenes import Scene, base_command, recipe_directory, scenes
 from sentinel.demo.stage import Stage
 from sentinel.errors import TrainerError
 from sentinel.health.rows import EventRow
 from sentinel.repairs.recipes import load_recipes, recognise
+from sentinel.reports.repeats import Repeats
 from sentinel.reports.timeline import line_for
 from sentinel.rules.load import load_rules
 
@@ -98,13 +101,16 @@ def _play(scene: Scene, workspace: Path, stage: Stage) -> SceneEnd:
     stage.doing("starting the trainer", scene)
     config = demo_config(workspace)
 
+    repeats = Repeats()
+
     def told(event: EventRow) -> None:
-        stage.tell(line_for(event))
+        stage.tell(line_for(_readable(event, workspace)))
         if event.kind == "attempt":
             stage.doing(f"training, attempt {event.attempt}", scene)
 
     def judged(outcome: Outcome) -> None:
-        stage.tell(line_for(outcome.row, base_dir=workspace))
+        row = repeats.shorten(outcome.row, outcome.judgement.verdict)
+        stage.tell(line_for(row, base_dir=workspace))
 
     settings = RunSettings(
         command=scene.command,
@@ -129,3 +135,10 @@ def _play(scene: Scene, workspace: Path, stage: Stage) -> SceneEnd:
     end = SceneEnd(scene, code, journal.attempts(run_id), journal.judged(run_id))
     journal.close()
     return end
+
+
+def _readable(event: EventRow, workspace: Path) -> EventRow:
+    """Leave out of a sentence what stands in every path of the demo."""
+    message = event.message.replace(f"{workspace}{os.sep}", "")
+    message = message.replace(f"{sys.executable} -m sentinel_trainer.main", "sentinel-train")
+    return replace(event, message=message.replace(f"{recipe_directory()}{os.sep}", ""))

@@ -105,8 +105,8 @@ def _target(
         for start in starts
         if start.good and failures.get(start.checkpoint_id, 0) < failures_to_poison
     ]
-    undoubted = [start for start in possible if not start.doubts]
-    return (undoubted or possible or [None])[-1]
+    best = [start for start in possible if not start.doubts] or possible
+    return best[-1] if best else None
 
 
 def _precision(
