@@ -47,7 +47,7 @@ def _cpu_facts() -> tuple[str, frozenset[str]]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return name, frozenset()
-    facts = {}
+    facts: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(":")
         facts.setdefault(key.strip().lower(), value.strip())

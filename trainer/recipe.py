@@ -68,7 +68,7 @@ class Adapter(Section):
 
     method: Literal["lora", "dora"] = "lora"
     rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16, gt=0)
+    alpha: int = Field(default=16, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     modules_to_save: tuple[str, ...] = ()

@@ -133,7 +133,7 @@ def describe_settings(settings: Settings, recipe: Recipe, checkpoint: Checkpoint
             continue
         if before[key] != value:
             lines.append(f"{key}: {value!r} (recipe wins over the checkpoint's {before[key]!r})")
-        elif key not in given and value not in (None, {}, []):
+        elif key not in given and value not in (_default(key), [], {}):
             lines.append(f"{key}: {value!r} (inherited from the checkpoint)")
     return lines
 
@@ -153,6 +153,15 @@ def changed_optimizer_settings(recipe: Recipe, checkpoint: Checkpoint) -> dict[s
     if rate in before and before[rate] != now[rate] and recipe.training.rate is not None:
         changed["lr"] = recipe.training.rate
     return changed
+
+
+def _default(key: str) -> Any:
+    """Return what a setting is when nobody names it; dotted keys lead through the sections."""
+    *sections, name = key.split(".")
+    section: Any = Recipe
+    for part in sections:
+        section = section.model_fields[part].annotation
+    return section.model_fields[name].get_default(call_default_factory=True)
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
