@@ -9,160 +9,64 @@ readers; nothing here is read back from it.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
 
-from sentinel.checkpoint import Identity
+from sentinel.checkpoint import Identity, path_text
+from sentinel.daemon.journal_rows import (
+    TABLES,
+    VERSION,
+    action_of,
+    attempt_of,
+    judged_of,
+    judged_values,
+    path_of,
+    path_value,
+)
+from sentinel.daemon.records import Action, Attempt, Judged
 from sentinel.errors import StateError
-from sentinel.verdict import Finding, Level
 
-AttemptState = Literal["planned", "started", "ended"]
-ActionState = Literal["intent", "done"]
-
-_VERSION = 1
-_TABLES = """
-CREATE TABLE IF NOT EXISTS run (
-    run_id TEXT PRIMARY KEY
-);
-CREATE TABLE IF NOT EXISTS root (
-    path TEXT PRIMARY KEY,
-    run_id TEXT NOT NULL REFERENCES run
-);
-CREATE TABLE IF NOT EXISTS attempt (
-    run_id TEXT NOT NULL REFERENCES run,
-    attempt INTEGER NOT NULL,
-    parent TEXT,
-    state TEXT NOT NULL,
-    command TEXT NOT NULL,
-    plan TEXT,
-    pid INTEGER,
-    pid_started REAL,
-    exit_code INTEGER,
-    outcome TEXT,
-    PRIMARY KEY (run_id, attempt)
-);
-CREATE TABLE IF NOT EXISTS judged (
-    checkpoint_id TEXT PRIMARY KEY,
-    run_id TEXT NOT NULL REFERENCES run,
-    attempt INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    parent TEXT,
-    path TEXT NOT NULL,
-    identity TEXT NOT NULL,
-    step INTEGER,
-    updates_done INTEGER,
-    level TEXT NOT NULL,
-    target INTEGER NOT NULL,
-    findings TEXT NOT NULL,
-    settings TEXT NOT NULL,
-    loss REAL,
-    quarantined_to TEXT
-);
-CREATE INDEX IF NOT EXISTS judged_by_identity ON judged (run_id, identity);
-CREATE TABLE IF NOT EXISTS action (
-    run_id TEXT NOT NULL REFERENCES run,
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,
-    state TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    PRIMARY KEY (run_id, kind, key)
-);
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One start of the trainer.
-
-    ``pid_started`` is the process's start time, so that a reused pid is never taken for it; both
-    are None until the process is known to live.
-    """
-
-    run_id: str
-    attempt: int
-    parent: str | None
-    state: AttemptState
-    command: tuple[str, ...]
-    plan: Mapping[str, object] | None = None
-    pid: int | None = None
-    pid_started: float | None = None
-    exit_code: int | None = None
-    outcome: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A checkpoint that has its verdict.
-
-    ``target`` tells whether a resume may begin here, ``loss`` is the newest loss the trainer
-    logged, ``quarantined_to`` is where it was moved.
-    """
-
-    checkpoint_id: str
-    run_id: str
-    attempt: int
-    seq: int
-    parent: str | None
-    path: Path
-    step: int | None
-    updates_done: int | None
-    level: Level
-    target: bool
-    findings: tuple[Finding, ...]
-    settings: Mapping[str, object]
-    loss: float | None = None
-    quarantined_to: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something sentinel set out to do; ``detail`` holds all that doing it again needs."""
-
-    run_id: str
-    kind: str
-    key: str
-    state: ActionState
-    detail: Mapping[str, object]
+__all__ = ["Action", "Attempt", "Journal", "Judged"]
 
 
 class Journal:
     """The journal of one state directory; every method is one durable transaction."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+        with self._told():
             # One thread writes; the connection is closed by the thread that opened it.
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._open_schema()
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                "journal",
-                where=f"'{path}'",
-                fact=f"is not readable as SQLite ({error})",
-                todo="move it away to begin a new one, or give another --state directory",
-            ) from error
+        try:
+            with self._told():
+                self._open_schema()
+        except BaseException:
+            self._db.close()
+            raise
 
     def _open_schema(self) -> None:
+        self._db.row_factory = sqlite3.Row
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if version > VERSION:
             raise StateError(
                 "journal",
                 where=f"'{self._path}'",
-                fact=f"was written by a newer sentinel (version {version}, known {_VERSION})",
+                fact=f"was written by a newer sentinel (version {version}, known {VERSION})",
                 todo="update sentinel or give another --state directory",
             )
-        self._db.executescript(_TABLES)
-        self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        self._db.executescript(TABLES)
+        self._db.execute(f"PRAGMA user_version={VERSION}")
 
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""
@@ -170,21 +74,52 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                # On a full disk SQLite has rolled back by itself.
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with self._told():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite raises into the house's error."""
         try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            yield
+        except sqlite3.OperationalError as error:
+            raise self._unusable(str(error)) from error
+        except sqlite3.Error as error:
+            raise StateError(
+                "journal",
+                where=f"'{self._path}'",
+                fact=f"is not readable as SQLite ({error})",
+                todo="move it away to begin a new one, or give another --state directory",
+            ) from error
+
+    def _unusable(self, fact: str) -> StateError:
+        return StateError(
+            "journal",
+            where=f"'{self._path}'",
+            fact=f"cannot be used ({fact})",
+            todo="check the disk's space and permissions, or give another --state directory",
+        )
 
     def bind_run(self, roots: Sequence[Path]) -> str:
         """Return the run that owns these directories, a new one when none of them is known.
 
         A root that belongs to a run keeps it, so the run survives a move of its outputs: give
         the old and the new directory together. Roots of two different runs are a StateError.
+        Links are followed: a directory has one run, however it is called.
         """
-        names = [str(root) for root in roots]
+        names = [path_value(os.path.realpath(root)) for root in roots]
         marks = ",".join("?" * len(names))
         with self._transaction() as db:
             rows = db.execute(
@@ -194,7 +129,7 @@ class Journal:
             if len(rows) > 1:
                 raise StateError(
                     "directories",
-                    where=", ".join(f"'{name}'" for name in names),
+                    where=", ".join(f"'{path_text(root)}'" for root in roots),
                     fact="belong to different runs",
                     todo="watch them one by one or use a new --state directory",
                 )
@@ -208,8 +143,8 @@ class Journal:
     def runs(self) -> dict[str, tuple[Path, ...]]:
         """Return every run with the directories bound to it."""
         found: dict[str, list[Path]] = {}
-        for row in self._db.execute("SELECT run_id, path FROM root ORDER BY rowid"):
-            found.setdefault(row["run_id"], []).append(Path(row["path"]))
+        for row in self._rows("SELECT run_id, path FROM root ORDER BY rowid"):
+            found.setdefault(row["run_id"], []).append(path_of(row["path"]))
         return {run_id: tuple(paths) for run_id, paths in found.items()}
 
     def plan_attempt(
@@ -263,63 +198,82 @@ class Journal:
 
     def last_attempt(self, run_id: str) -> Attempt | None:
         """Return the newest attempt of a run."""
-        return _last_attempt(self._db, run_id)
+        with self._told():
+            return _last_attempt(self._db, run_id)
 
     def attempts(self, run_id: str) -> tuple[Attempt, ...]:
         """Return all attempts of a run, oldest first."""
-        rows = self._db.execute("SELECT * FROM attempt WHERE run_id=? ORDER BY attempt", (run_id,))
-        return tuple(_attempt(row) for row in rows)
+        rows = self._rows("SELECT * FROM attempt WHERE run_id=? ORDER BY attempt", run_id)
+        return tuple(attempt_of(row) for row in rows)
 
     def next_seq(self, run_id: str) -> int:
         """Return the number the next judged checkpoint of the run gets."""
-        row = self._db.execute(
-            "SELECT coalesce(max(seq), 0) + 1 FROM judged WHERE run_id=?", (run_id,)
-        ).fetchone()
+        (row,) = self._rows("SELECT coalesce(max(seq), 0) + 1 FROM judged WHERE run_id=?", run_id)
         return int(row[0])
 
     def is_judged(self, run_id: str, identity: Identity) -> bool:
         """Tell whether these very files already have a verdict, under whatever name."""
-        row = self._db.execute(
-            "SELECT 1 FROM judged WHERE run_id=? AND identity=?",
-            (run_id, json.dumps(identity)),
-        ).fetchone()
-        return row is not None
+        known = "SELECT 1 FROM judged WHERE run_id=? AND identity=? LIMIT 1"
+        return bool(self._rows(known, run_id, json.dumps(identity)))
 
     def record(self, judged: Judged, identity: Identity) -> None:
         """Write down a verdict: from here on the checkpoint is not judged again."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO judged VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    judged.checkpoint_id,
-                    judged.run_id,
-                    judged.attempt,
-                    judged.seq,
-                    judged.parent,
-                    str(judged.path),
-                    json.dumps(identity),
-                    judged.step,
-                    judged.updates_done,
-                    judged.level,
-                    judged.target,
-                    json.dumps([_plain(found) for found in judged.findings]),
-                    json.dumps(dict(judged.settings), default=str),
-                    judged.loss,
-                    None if judged.quarantined_to is None else str(judged.quarantined_to),
-                ),
+                judged_values(judged, identity),
             )
 
-    def judged(self, run_id: str) -> tuple[Judged, ...]:
-        """Return every checkpoint of a run that has a verdict, in the order they came."""
-        rows = self._db.execute("SELECT * FROM judged WHERE run_id=? ORDER BY seq", (run_id,))
-        return tuple(_judged(row) for row in rows)
+    def judged(self, run_id: str, attempt: int | None = None) -> tuple[Judged, ...]:
+        """Return the judged checkpoints of a run, or of one attempt, in the order they came."""
+        rows = self._rows(
+            "SELECT * FROM judged WHERE run_id=?1 AND (?2 IS NULL OR attempt=?2) ORDER BY seq",
+            run_id,
+            attempt,
+        )
+        return tuple(judged_of(row) for row in rows)
+
+    def newest(self, run_id: str, attempt: int, *, limit: int) -> tuple[Judged, ...]:
+        """Return the last checkpoints that were judged in an attempt, newest first."""
+        rows = self._rows(
+            "SELECT * FROM judged WHERE run_id=? AND attempt=? ORDER BY seq DESC LIMIT ?",
+            run_id,
+            attempt,
+            limit,
+        )
+        return tuple(judged_of(row) for row in rows)
+
+    def checkpoint(self, checkpoint_id: str) -> Judged | None:
+        """Return one judged checkpoint."""
+        rows = self._rows("SELECT * FROM judged WHERE checkpoint_id=?", checkpoint_id)
+        return judged_of(rows[0]) if rows else None
+
+    def highest_step(self, run_id: str, attempt: int) -> tuple[int | None, frozenset[Path]]:
+        """Return the highest step judged in an attempt, and the paths that were judged at it."""
+        rows = self._rows(
+            "SELECT step, path FROM judged WHERE run_id=?1 AND attempt=?2 AND step ="
+            " (SELECT max(step) FROM judged WHERE run_id=?1 AND attempt=?2)",
+            run_id,
+            attempt,
+        )
+        return rows[0]["step"] if rows else None, frozenset(path_of(row["path"]) for row in rows)
+
+    def loss_before(self, run_id: str, attempt: int) -> float | None:
+        """Return the last loss that a checkpoint of an earlier attempt tells."""
+        rows = self._rows(
+            "SELECT loss FROM judged WHERE run_id=? AND attempt<? AND loss IS NOT NULL"
+            " ORDER BY seq DESC LIMIT 1",
+            run_id,
+            attempt,
+        )
+        return float(rows[0]["loss"]) if rows else None
 
     def quarantined(self, checkpoint_id: str, place: Path) -> None:
         """Write down where a checkpoint was moved to."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE judged SET quarantined_to=? WHERE checkpoint_id=?",
-                (str(place), checkpoint_id),
+                (path_value(place), checkpoint_id),
             )
 
     def intend(self, run_id: str, kind: str, key: str, detail: Mapping[str, object]) -> Action:
@@ -332,7 +286,7 @@ class Journal:
             row = db.execute(
                 "SELECT * FROM action WHERE run_id=? AND kind=? AND key=?", (run_id, kind, key)
             ).fetchone()
-        return _action(row)
+        return action_of(row)
 
     def done(self, action: Action, detail: Mapping[str, object] | None = None) -> None:
         """Write down that an action is over, with what came of it."""
@@ -345,54 +299,22 @@ class Journal:
 
     def open_actions(self, run_id: str, kind: str) -> tuple[Action, ...]:
         """Return the actions of a kind that were begun and not finished, oldest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT * FROM action WHERE run_id=? AND kind=? AND state='intent' ORDER BY rowid",
-            (run_id, kind),
+            run_id,
+            kind,
         )
-        return tuple(_action(row) for row in rows)
+        return tuple(action_of(row) for row in rows)
 
     def action(self, run_id: str, kind: str, key: str) -> Action | None:
         """Return one action by its key."""
-        row = self._db.execute(
-            "SELECT * FROM action WHERE run_id=? AND kind=? AND key=?", (run_id, kind, key)
-        ).fetchone()
-        return None if row is None else _action(row)
+        known = "SELECT * FROM action WHERE run_id=? AND kind=? AND key=?"
+        rows = self._rows(known, run_id, kind, key)
+        return action_of(rows[0]) if rows else None
 
 
 def _last_attempt(db: sqlite3.Connection, run_id: str) -> Attempt | None:
     row = db.execute(
         "SELECT * FROM attempt WHERE run_id=? ORDER BY attempt DESC LIMIT 1", (run_id,)
     ).fetchone()
-    return None if row is None else _attempt(row)
-
-
-def _attempt(row: sqlite3.Row) -> Attempt:
-    values = dict(row)
-    values["command"] = tuple(json.loads(values["command"]))
-    values["plan"] = json.loads(values["plan"]) if values["plan"] else None
-    return Attempt(**values)
-
-
-def _judged(row: sqlite3.Row) -> Judged:
-    values = dict(row)
-    del values["identity"]
-    values["path"] = Path(values["path"])
-    values["target"] = bool(values["target"])
-    values["findings"] = tuple(_finding(found) for found in json.loads(values["findings"]))
-    values["settings"] = json.loads(values["settings"])
-    moved = values["quarantined_to"]
-    values["quarantined_to"] = None if moved is None else Path(moved)
-    return Judged(**values)
-
-
-def _plain(found: Finding) -> dict[str, Any]:
-    return asdict(found) | {"remedy": dict(found.remedy)}
-
-
-def _finding(values: dict[str, Any]) -> Finding:
-    lists = {name: tuple(values[name]) for name in ("parts", "tensors")}
-    return Finding(**(values | lists))
-
-
-def _action(row: sqlite3.Row) -> Action:
-    return Action(row["run_id"], row["kind"], row["key"], row["state"], json.loads(row["detail"]))
+    return None if row is None else attempt_of(row)
