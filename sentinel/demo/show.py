@@ -110,7 +110,7 @@ def _play(scene: Scene, workspace: Path, stage: Stage) -> SceneEnd:
 
     def judged(outcome: Outcome) -> None:
         row = repeats.shorten(outcome.row, outcome.judgement.verdict)
-        stage.tell(line_for(row, base_dir=workspace))
+        stage.tell_checkpoint(row, workspace)
 
     settings = RunSettings(
         command=scene.command,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -13,6 +16,9 @@ from rich.text import Text
 
 from sentinel.demo.metrics import last_metrics
 from sentinel.demo.scenes import Scene
+from sentinel.health.rows import LOSS, CheckpointRow
+from sentinel.reports.timeline import line_for
+from sentinel.reports.words import STYLE_OF_LEVEL, moment_words
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -29,6 +35,7 @@ class Stage:
         self._scene: Scene | None = None
         self._doing = ""
         self._spinner = Spinner("dots")
+        self._healthy: list[CheckpointRow] = []
         self.live = Live(self, console=console, refresh_per_second=8, transient=True)
 
     def doing(self, what: str, scene: Scene | None = None) -> None:
@@ -36,8 +43,21 @@ class Stage:
         self._doing = what
         self._scene = scene
 
+    def tell_checkpoint(self, row: CheckpointRow, base_dir: Path) -> None:
+        """Print a line for a checkpoint; healthy ones in a row share one."""
+        if row.verdict == "healthy":
+            self._healthy.append(row)
+        else:
+            self.tell(line_for(row, base_dir=base_dir))
+
     def tell(self, line: Text | str) -> None:
-        """Print a line that stays."""
+        """Print a line that stays, after what was kept back."""
+        kept, self._healthy = self._healthy, []
+        if kept:
+            self._print(_together(kept))
+        self._print(line)
+
+    def _print(self, line: Text | str) -> None:
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -48,6 +68,19 @@ class Stage:
             yield self._spinner
         else:
             yield Group(self._spinner, _training(self._scene))
+
+
+def _together(rows: Sequence[CheckpointRow]) -> Text:
+    """Return one line for healthy checkpoints in a row."""
+    first, last = rows[0], rows[-1]
+    if first is last:
+        return line_for(replace(last, path=Path(last.path).name))
+    losses = " -> ".join(_number(row.settings.get(LOSS)) for row in (first, last))
+    return Text.assemble(
+        (moment_words(last.judged_at, None), "dim"),
+        ("  healthy     ", STYLE_OF_LEVEL["healthy"]),
+        f"steps {first.step} to {last.step}, {len(rows)} checkpoints  loss {losses}",
+    )
 
 
 def _training(scene: Scene) -> Table:
