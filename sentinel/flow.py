@@ -7,10 +7,13 @@ of later ones. Nothing here prints, writes or exits.
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +21,7 @@ from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.base import read_base
+from sentinel.formats.discovery import place_in_run
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
@@ -139,25 +143,31 @@ def scan(
     """Judge every checkpoint at or below the given paths.
 
     Within one run (a directory and a name without its step) the checkpoints are ordered by
-    step, and each is the history of the next. A file written within the last ``settle_s``
-    seconds is waited for. Writes nothing. Raises ConfigError for a path that does not exist.
+    step, in whatever order the paths are given, and each is the history of the next. A file
+    written within the last ``settle_s`` seconds is waited for. Writes nothing. Raises
+    ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
     known_base = None if base is None else read_base(Path(base))
-    candidates = [found for path in paths for found in discover(Path(path))]
-    opened = [_open_settled(candidate, settle_s) for candidate in candidates]
+    runs = _runs(found for path in paths for found in discover(Path(path)))
+    opened = [_open_settled(candidate, settle_s) for run in runs for candidate in run]
     if progress is not None:
         progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
-    tick = progress.advance if progress is not None else None
-    inspected = map_threads(
-        lambda checkpoint: _measure_again(checkpoint, digest=digest, tick=tick), opened, jobs
-    )
+    stop = threading.Event()
+    tick = _until(stop, progress.advance if progress is not None else None)
+    read = partial(_measure_again, digest=digest, tick=tick)
+    try:
+        inspected = iter(list(map_threads(read, opened, jobs)))
+    finally:
+        # After Ctrl-C threads in the middle of a large file would read on to its end.
+        stop.set()
+    read_again = partial(_measure_again, digest=digest, tick=None)
     return tuple(
         judgement
-        for _, run in groupby(
-            zip(candidates, list(inspected), strict=True), key=lambda pair: pair[0].group
+        for run in runs
+        for judgement in _conclude_run(
+            list(islice(inspected, len(run))), known_rules, known_base, read_again
         )
-        for judgement in _conclude_run([read for _, read in run], known_rules, known_base)
     )
 
 
@@ -175,32 +185,57 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
         return None
 
 
+def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+    """Return each checkpoint once, run by run as they were first met, a run in step order."""
+    runs: dict[str, dict[str, Candidate]] = {}
+    for candidate in candidates:
+        run = runs.setdefault(os.path.realpath(candidate.group), {})
+        run.setdefault(os.path.realpath(candidate.path), candidate)
+    return [sorted(run.values(), key=place_in_run) for run in runs.values()]
+
+
+def _until(stop: threading.Event, tick: Callable[[int], None] | None) -> Callable[[int], None]:
+    """Return a tick that ends the reading it is called from once ``stop`` is set."""
+
+    def advance(size_bytes: int) -> None:
+        if stop.is_set():
+            raise _StoppedError
+        if tick is not None:
+            tick(size_bytes)
+
+    return advance
+
+
+class _StoppedError(Exception):
+    """The scan was given up; raised in threads whose result nobody waits for."""
+
+
 def _conclude_run(
-    run: Sequence[Inspected], rules: Sequence[Rule], base: Base | None
+    run: Sequence[Inspected],
+    rules: Sequence[Rule],
+    base: Base | None,
+    read: Callable[[Checkpoint], Inspected],
 ) -> Iterator[Judgement]:
     previous: Judgement | None = None
     for inspected in run:
         judgement = conclude(inspected, rules=rules, base=base, previous=previous)
         if judgement.unconfirmed and not judgement.checkpoint.complete:
-            judgement = _confirmed(inspected, rules, base, previous) or judgement
+            second = _read_second(inspected.checkpoint, read)
+            if second is not None:
+                judgement = conclude(second, rules=rules, base=base, previous=previous)
         yield judgement
         if judgement.measured is not None:
             previous = judgement
 
 
-def _confirmed(
-    first: Inspected, rules: Sequence[Rule], base: Base | None, previous: Judgement | None
-) -> Judgement | None:
+def _read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> Inspected | None:
     """Look once more at what looks like zeros; None when nothing changed since they were read.
 
     Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
     into it, so a reading of zeros counts only when the file is still the same after it.
     """
-    checkpoint = open_checkpoint(first.checkpoint.path)
-    if identity(checkpoint.members) == identity(first.checkpoint.members):
-        return None
-    second = _measure_again(checkpoint, digest=False, tick=None)
-    return conclude(second, rules=rules, base=base, previous=previous)
+    now = open_checkpoint(first.path)
+    return None if identity(now.members) == identity(first.members) else read(now)
 
 
 def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:

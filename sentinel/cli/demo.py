@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli.options import ANY_PATH, console
+from sentinel.cli.options import ANY_PATH
+from sentinel.cli.output import console
 from sentinel.errors import ConfigError
 
 

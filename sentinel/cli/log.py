@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli.options import ANY_PATH, console, settled
+from sentinel.cli.options import ANY_PATH, settled
+from sentinel.cli.output import Form, complain, console, say_rows
 from sentinel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentinel.daemon.assemble import Places
+    from sentinel.reports.table import Rows
+
+_PLACES_OF_RUNS = "SELECT DISTINCT run_id, path FROM checkpoints ORDER BY run_id"
 
 
 @click.command()
 @click.argument("run", required=False)
 @click.option("--sql", "query", help="A DuckDB query over `checkpoints`, `tensors`, `events`.")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", help="Output."
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    help="Text for people, one JSON object a line, or CSV.",
 )
 @click.option("--log", type=ANY_PATH, help="The health log.  [default: STATE/health]")
 @click.option("--state", type=ANY_PATH, help="Where sentinel keeps its journal.")
@@ -22,7 +34,7 @@ from sentinel.errors import ConfigError
 def command(
     run: str | None,
     query: str | None,
-    form: str,
+    form: Form,
     log: Path | None,
     state: Path | None,
     config_path: Path | None,
@@ -39,38 +51,81 @@ def command(
 
     places = places_of(settled(config_path, state, log))
     if query is not None:
-        from sentinel.health.query import sql
-        from sentinel.reports.table import print_table
+        say_rows(_ask(places, query), form)
+    elif run is None:
+        _show_runs(places, form)
+    else:
+        _show_run(places, _run_id(run, places), form)
 
-        print_table(sql(places.log, query), console(), form)
-        return
+
+def _show_runs(places: Places, form: Form) -> None:
+    from sentinel.reports.runs import RUNS, render_runs
+
+    runs = _ask(places, RUNS)
+    if form != "text":
+        say_rows(runs, form)
+    elif not runs.rows:
+        complain(f"no run in the health log '{places.log}' yet")
+    else:
+        out = console()
+        render_runs(runs, out, base_dir=Path.cwd())
+        if out.is_terminal:
+            out.print("\nsentinel log RUN tells what happened in one of them", style="dim")
+
+
+def _show_run(places: Places, run_id: str, form: Form) -> None:
     from sentinel.health.reading import read_run
-    from sentinel.reports.runs import render_runs
-    from sentinel.reports.timeline import render_log
+    from sentinel.reports.table import Rows
+    from sentinel.reports.timeline import render_log, story
 
-    if run is None:
-        render_runs(places.log, console())
+    told = read_run(places.log, run_id)
+    if form == "text":
+        render_log(told.checkpoints, told.events, console(), base_dir=Path.cwd())
         return
-    told = read_run(places.log, _run_id(run, places.journal))
-    render_log(told.checkpoints, told.events, console(), base_dir=Path.cwd())
+    names = ("attempt", "at", "kind", "step", "loss", "path", "says")
+    moments = story(told.checkpoints, told.events)
+    rows = [(m.attempt, m.at.isoformat(), m.word, m.step, m.loss, m.path, m.says) for m in moments]
+    say_rows(Rows(names, tuple(rows)), form)
 
 
-def _run_id(name: str, journal_path: Path) -> str:
-    """Return the run that a directory, an id or the beginning of one stands for."""
-    from sentinel.daemon.journal import Journal
+def _ask(places: Places, query: str) -> Rows:
+    from sentinel.health.query import sql
+    from sentinel.reports.table import rows_of
 
-    if not journal_path.exists():
-        return name
-    journal = Journal(journal_path)
-    runs = journal.runs()
-    journal.close()
+    return rows_of(sql(places.log, query))
+
+
+def _run_id(name: str, places: Places) -> str:
+    """Return the run that an id, the beginning of one, or a directory stands for.
+
+    The journal knows where a run writes, also before its first checkpoint; a log written by
+    `sentinel scan` has none, there the paths of the checkpoints tell.
+    """
+    logged = [(str(run_id), Path(str(path))) for run_id, path in _ask(places, _PLACES_OF_RUNS).rows]
+    roots = [*_journal_roots(places.journal), *((run_id, path.parent) for run_id, path in logged)]
     place = Path(name).absolute()
-    by_root = [one for one, roots in runs.items() if place in roots or place.resolve() in roots]
-    found = by_root or [one for one in runs if one.startswith(name)]
+    ways = (
+        {run_id for run_id, root in roots if root in {place, place.resolve()}},
+        {run_id for run_id, _ in [*roots, *logged] if run_id.startswith(name)},
+        {run_id for run_id, path in logged if path in {place, place.resolve()}},
+    )
+    found = next((one for one in ways if one), set())
     if len(found) == 1:
-        return found[0]
+        return found.pop()
     raise ConfigError(
         f"run '{name}'",
-        fact=f"{len(found)} runs begin so" if found else "is not in the health log",
+        fact=f"{len(found)} runs are called so" if found else "is not in the health log",
         todo="see `sentinel log` for all runs",
     )
+
+
+def _journal_roots(path: Path) -> list[tuple[str, Path]]:
+    from sentinel.daemon.journal import Journal
+
+    if not path.exists():
+        return []
+    journal = Journal(path)
+    try:
+        return [(run_id, root) for run_id, roots in journal.runs().items() for root in roots]
+    finally:
+        journal.close()

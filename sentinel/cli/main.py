@@ -6,7 +6,6 @@ The only place that prints and exits; every error becomes one line and an exit c
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -16,10 +15,9 @@ from typing import NoReturn
 import click
 
 from sentinel import __version__
+from sentinel.cli.exit_codes import BUG, GOOD, INTERRUPTED
+from sentinel.cli.output import complain, encodable
 from sentinel.errors import SentinelError
-
-BUG = 3
-INTERRUPTED = 130
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -66,34 +64,40 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    encodable()
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _say("interrupted", INTERRUPTED)
-    except KeyboardInterrupt:
-        code = _say("interrupted", INTERRUPTED)
+        code = cli.main(prog_name="sentinel", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = _told("interrupted", INTERRUPTED)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _misused(error)
     except SentinelError as error:
-        code = _say(str(error), error.exit_code)
-    except BrokenPipeError:
-        # Whoever read our output has had enough; nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = _told(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         code = _bug(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code if isinstance(code, int) else GOOD)
 
 
-def _say(message: str, code: int) -> int:
-    click.echo(f"sentinel: {message}", err=True)
+def _told(message: str, code: int) -> int:
+    complain(message)
     return code
+
+
+def _misused(error: click.ClickException) -> int:
+    """Say what was wrong with the call in one line, or show the help that a bare group asks for."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return error.exit_code
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    name = f"{context.info_name}: " if context and context.parent else ""
+    see = f"; see `{context.command_path} --help`" if context and not said.endswith("?") else ""
+    return _told(f"{name}{said[:1].lower()}{said[1:]}{see}", error.exit_code)
 
 
 def _bug(error: Exception) -> int:
     traceback.print_exc()
-    return _say(
+    return _told(
         f"this is a bug in sentinel {__version__} ({type(error).__name__}); please report it with"
         " the lines above",
         BUG,

@@ -11,8 +11,6 @@ import click
 from sentinel.config import Config, load_config
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from sentinel.checkpoint import Base
     from sentinel.rules.schema import Rule
 
@@ -75,13 +73,3 @@ def base_of(path: Path | None) -> Base | None:
     from sentinel.formats.base import read_base
 
     return read_base(path)
-
-
-def console(*, error: bool = False, record: bool = False) -> Console:
-    """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes).
-
-    ``record`` keeps what is printed, to be saved as a picture.
-    """
-    from rich.console import Console
-
-    return Console(stderr=error, record=record, highlight=False)

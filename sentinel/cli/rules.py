@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli.options import EXISTING, console, rules_of, settled
+from sentinel.cli.options import EXISTING, rules_of, settled
+from sentinel.cli.output import console, say, say_rows
 from sentinel.errors import ConfigError
 
 _PATHS = click.option(
@@ -30,14 +31,13 @@ def command() -> None:
 @_PATHS
 def list_rules(rule_paths: tuple[Path, ...]) -> None:
     """List every rule: id, severity, how sure it is, and what it means."""
-    from rich.table import Table
+    from sentinel.reports.table import Rows
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("rule", "severity", "safety", "judges", "title"):
-        table.add_column(heading, no_wrap=heading != "title")
-    for rule in rules_of(settled(None), rule_paths):
-        table.add_row(rule.id, rule.severity, rule.safety, rule.scope, rule.title)
-    console().print(table)
+    rows = [
+        (rule.id, rule.severity, rule.safety, rule.scope, rule.title)
+        for rule in sorted(rules_of(settled(None), rule_paths), key=lambda rule: rule.id)
+    ]
+    say_rows(Rows(("rule", "severity", "safety", "scope", "title"), tuple(rows)), "text")
 
 
 @command.command("show")
@@ -59,13 +59,18 @@ def show_rule(rule_id: str, rule_paths: tuple[Path, ...]) -> None:
             fact="is not in the catalogue",
             todo=f"did you mean '{near[0]}'?" if near else "see `sentinel rules list`",
         )
-    console().print(Markdown(render_rule(rules[rule_id])))
+    out, page = console(), render_rule(rules[rule_id])
+    if out.is_terminal:
+        out.print(Markdown(page))
+    else:
+        say(page)
 
 
 @command.command("test")
 @_PATHS
 def test_rules(rule_paths: tuple[Path, ...]) -> int:
     """Run every rule on its own examples; exit code 1 when one does not do as it says."""
+    from sentinel.reports.words import shown
     from sentinel.rules.examples import check_examples
     from sentinel.rules.load import load_rules
 
@@ -76,6 +81,6 @@ def test_rules(rule_paths: tuple[Path, ...]) -> int:
                 passed += 1
             else:
                 failed += 1
-                click.echo(f"{rule.id}: {result.example}: {result.detail}")
-    click.echo(f"{passed} passed, {failed} failed")
+                say(shown(f"{rule.id}: {result.example}: {result.detail}") + "\n")
+    say(f"{passed} passed, {failed} failed\n")
     return 1 if failed else 0

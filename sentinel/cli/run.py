@@ -12,12 +12,12 @@ from sentinel.cli.options import (
     ANY_PATH,
     EXISTING,
     base_of,
-    console,
     judging,
     rules_of,
     settled,
     stateful,
 )
+from sentinel.cli.output import complain, console
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -94,11 +94,8 @@ def command(
         row = repeats.shorten(outcome.row, outcome.judgement.verdict)
         err.print(line_for(row, base_dir=here), soft_wrap=True)
 
-    def note(text: str) -> None:
-        err.print(f"sentinel: {text}", markup=False, soft_wrap=True)
-
     if known is None and config.policy != "report":
-        note("no recipe knows this command: a faulty run is stopped, but cannot be resumed")
+        complain("no recipe knows this command: a faulty run is stopped, but cannot be resumed")
     settings = RunSettings(
         command=words,
         cwd=Path.cwd(),
@@ -119,7 +116,7 @@ def command(
         base=base_of(base),
         listener=lambda event: err.print(line_for(event), soft_wrap=True),
         on_judged=judged,
-        on_note=note,
+        on_note=complain,
     ) as supervisor:
         return supervisor.run()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import click
 
-from sentinel.cli.options import EXISTING, console, judging, rules_of, settled
+from sentinel.cli.options import ANY_PATH, judging, rules_of, settled
+from sentinel.cli.output import OutputClosed, console, say
 from sentinel.verdict import Level
 
 if TYPE_CHECKING:
@@ -17,13 +19,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.flow import Judgement
+    from sentinel.reports.entries import ScanEntry
 
 _QUIET_BYTES = 64 * 1024 * 1024
 """Less than this is read before a progress bar could be looked at."""
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.argument("paths", nargs=-1, required=True, type=ANY_PATH)
 @judging
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text or JSON."
@@ -33,9 +36,7 @@ _QUIET_BYTES = 64 * 1024 * 1024
     type=click.Choice(["suspect", "faulty"]),
     help="The verdict from which the exit code is 1.  [default: faulty]",
 )
-@click.option(
-    "--log", type=click.Path(path_type=Path), help="Also write what was seen to this health log."
-)
+@click.option("--log", type=ANY_PATH, help="Also write what was seen to this health log.")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
 def command(
@@ -51,9 +52,12 @@ def command(
 ) -> int:
     """Judge every checkpoint at or below PATHS.
 
+    Within one run the earlier checkpoints are the history of the later ones. Nothing is
+    written, unless --log asks for it.
+
     \b
-    Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something could not be read
-    or the call was wrong (1 wins over 2; the JSON tells both).
+    Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something
+    could not be read or the call was wrong (1 wins over 2; JSON tells both).
 
     \b
     Examples:
@@ -63,7 +67,7 @@ def command(
     """
     from sentinel.engines.local import cores
     from sentinel.flow import scan
-    from sentinel.reports.entries import ScanEntry, ScanReport
+    from sentinel.reports.entries import ScanEntry
 
     config = settled(config_path, log=log)
     terminal = console(error=True)
@@ -74,7 +78,6 @@ def command(
             base=base,
             rules=rules_of(config, rule_paths),
             jobs=jobs or cores(),
-            digest=log is not None,
             settle_s=config.settle_s,
             progress=bar,
         )
@@ -84,15 +87,22 @@ def command(
         entries = log_scan(judgements, log)
     else:
         entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
+    # A reader that went away, as `head -1` does, does not change what was found.
+    with suppress(OutputClosed):
+        _show(entries, form, verbose=verbose)
+    return exit_code(judgements, fail_on or config.fail_on)
+
+
+def _show(entries: Sequence[ScanEntry], form: str, *, verbose: bool) -> None:
     if form == "json":
+        from sentinel.reports.entries import ScanReport
         from sentinel.reports.json_report import scan_to_json
 
-        click.echo(scan_to_json(ScanReport(entries)))
+        say(scan_to_json(ScanReport(tuple(entries))) + "\n")
     else:
         from sentinel.reports.terminal import render_scan
 
         render_scan(entries, console(), Path.cwd(), verbose=verbose)
-    return exit_code(judgements, fail_on or config.fail_on)
 
 
 def exit_code(judgements: tuple[Judgement, ...], fail_on: str) -> int:
@@ -117,17 +127,16 @@ class _Bar:
         )
 
         self._progress = Progress(
-            TextColumn("reading"),
+            TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
             console=terminal,
             transient=True,
         )
-        self._task = self._progress.add_task("reading", total=None, visible=False)
+        self._task = self._progress.add_task("reading", total=None)
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -140,8 +149,9 @@ class _Bar:
 
     def begin(self, total_bytes: int) -> None:
         """Hear how much there is to read."""
-        visible = total_bytes >= _QUIET_BYTES
-        self._progress.update(self._task, total=total_bytes, visible=visible)
+        self._progress.update(self._task, total=total_bytes)
+        if total_bytes >= _QUIET_BYTES:
+            self._progress.start()
 
     def advance(self, size_bytes: int) -> None:
         """Hear that some of it was read."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli.options import ANY_PATH, base_of, console, judging, rules_of, settled, stateful
+from sentinel.cli.options import ANY_PATH, base_of, judging, rules_of, settled, stateful
+from sentinel.cli.output import complain, console
 
 if TYPE_CHECKING:
     from sentinel.daemon.inspector import Outcome
@@ -43,7 +44,7 @@ def command(
 
     config = settled(config_path, state, log)
     here = Path.cwd()
-    out, err = console(), console(error=True)
+    out = console()
     repeats = Repeats()
 
     def listener(outcome: Outcome) -> None:
@@ -57,7 +58,7 @@ def command(
         rules=rules_of(config, rule_paths),
         base=base_of(base),
         listener=listener,
-        on_note=lambda note: err.print(f"sentinel: {note}", markup=False, soft_wrap=True),
+        on_note=complain,
     ) as watch:
         worst = watch.run(once=once)
     return {"healthy": 0, "suspect": 0, "faulty": 1, "unreadable": 2}[worst] if once else 0

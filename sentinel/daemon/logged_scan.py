@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sentinel.daemon.inspector import member_digests
+from sentinel.daemon.recording import member_digests
 from sentinel.flow import Judgement
 from sentinel.formats.opening import candidate_at
 from sentinel.health.identity import checkpoint_id
@@ -52,7 +53,7 @@ def _append(log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent:
         digests=member_digests(judgement),
     )
     row = checkpoint_row(
-        checkpoint,
+        replace(checkpoint, path=checkpoint.path.absolute()),
         verdict,
         run_id=run_id,
         attempt=SCAN_ATTEMPT,

@@ -22,17 +22,18 @@ def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], jobs: int) 
     if jobs <= 1:
         yield from map(fn, items)
         return
-    with ThreadPoolExecutor(jobs, thread_name_prefix="sentinel") as pool:
-        ahead: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(fn, item))
-                if len(ahead) > jobs:
-                    yield ahead.popleft().result()
-            while ahead:
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="sentinel")
+    ahead: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(pool.submit(fn, item))
+            if len(ahead) > jobs:
                 yield ahead.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        # Waiting here would keep Ctrl-C from whoever can tell the threads to stop.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def cores() -> int:

@@ -120,8 +120,9 @@ def _in_order(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
     for candidate in candidates:
         runs.setdefault(candidate.group, []).append(candidate)
     for run in runs.values():
-        yield from sorted(run, key=_place_in_run)
+        yield from sorted(run, key=place_in_run)
 
 
-def _place_in_run(candidate: Candidate) -> tuple[bool, int, str]:
+def place_in_run(candidate: Candidate) -> tuple[bool, int, str]:
+    """Return what orders the checkpoints of one run: the step, one without a step last."""
     return (candidate.step is None, candidate.step or 0, str(candidate.path))

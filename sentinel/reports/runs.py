@@ -5,32 +5,65 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentinel.health.query import sql
-from sentinel.reports.table import print_table
+from rich.table import Table
+from rich.text import Text
+
+from sentinel.reports.words import STYLE_OF_LEVEL, TEXT_WIDTH, path_words, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_RUNS = """
+    from sentinel.reports.table import Rows
+
+RUNS = """
 SELECT substr(run_id, 1, 8) AS run,
-       count(DISTINCT attempt) AS attempts,
+       strftime(max(judged_at), '%Y-%m-%d %H:%M') AS last_judged_utc,
+       arg_max(verdict, (attempt, seq)) AS last_verdict,
+       arg_max(step, (attempt, seq)) AS last_step,
        count(*) AS checkpoints,
        count(*) FILTER (verdict = 'faulty') AS faulty,
-       max(step) AS last_step,
-       arg_max(verdict, (attempt, seq)) AS last_verdict,
-       strftime(max(judged_at), '%Y-%m-%d %H:%M') AS last_judged_utc,
+       count(DISTINCT attempt) AS attempts,
        arg_max(path, (attempt, seq)) AS last_path
 FROM checkpoints
 GROUP BY run_id
-ORDER BY max(judged_at)
+ORDER BY max(judged_at), run_id
 """
+"""The query over a health log that `render_runs` tells the answer of, the newest run last."""
 
 
-def render_runs(root: Path, console: Console) -> None:
-    """Print the runs of the health log at ``root``, the newest last."""
-    runs = sql(root, _RUNS)
-    if not runs.num_rows:
-        console.print(f"no run in the health log '{root}' yet", markup=False, soft_wrap=True)
-        return
-    print_table(runs, console, "text")
-    console.print("\nsentinel log RUN tells what happened in one of them", style="dim")
+def render_runs(runs: Rows, console: Console, *, base_dir: Path) -> None:
+    """Print the answer to RUNS, paths relative to ``base_dir``; in a pipe one line a run."""
+    styles: dict[str, str] = dict(STYLE_OF_LEVEL.items())
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=TEXT_WIDTH)
+    for row in runs.rows:
+        run = dict(zip(runs.names, row, strict=True))
+        level = str(run["last_verdict"])
+        name = Text(str(run["run"]), "bold")
+        when = Text(f"{run['last_judged_utc']} UTC", "dim")
+        verdict = Text(f"{shown(level):<10}", styles.get(level, ""))
+        told = [_counts(run), path_words(Path(str(run["last_path"])), base_dir)]
+        told = [shown(part, console.encoding) for part in told]
+        if console.is_terminal:
+            table.add_row(name, when, verdict, Text("\n".join(told)))
+        else:
+            line = Text("  ").join([name, when, verdict, Text(" | ".join(told))])
+            console.print(line, soft_wrap=True)
+    if console.is_terminal:
+        console.print(table)
+
+
+def _counts(run: dict[str, object]) -> str:
+    step = "step ?" if run["last_step"] is None else f"step {run['last_step']}"
+    told = [step, _count(run["checkpoints"], "checkpoint")]
+    if run["faulty"]:
+        told.append(f"{run['faulty']} faulty")
+    if run["attempts"] != 1:
+        told.append(_count(run["attempts"], "attempt"))
+    return ", ".join(told)
+
+
+def _count(number: object, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

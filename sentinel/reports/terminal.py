@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _VERDICT_WIDTH = len("unreadable")
 _GAP = 2
+_TODO = "; "
 
 
 def render_scan(
@@ -75,7 +76,7 @@ def _render_lines(
     for entry in entries:
         parts = [origin_words(entry.checkpoint)]
         for finding in entry.verdict.findings:
-            remedy = remedy_words(finding.remedy)
+            remedy = _untold_remedy(finding)
             fix = f"; fix: {remedy}" if remedy else ""
             parts.append(f"{finding.rule}: {finding.message}{fix}")
         if verbose:
@@ -147,8 +148,8 @@ def _finding_block(finding: Finding, safe: _Safe, *, verbose: bool) -> Padding:
     block.add_column(overflow="fold", max_width=TEXT_WIDTH)
     title = Text(safe(finding.rule), STYLE_OF_SEVERITY[finding.severity])
     block.add_row(title.append(f" ({finding.severity})", "not bold"))
-    block.add_row(_indented(safe(finding.message)))
-    remedy = remedy_words(finding.remedy)
+    block.add_row(_indented(_sentence(finding, safe)))
+    remedy = _untold_remedy(finding)
     if remedy:
         block.add_row(_indented(Text.assemble(("fix: ", "bold"), safe(remedy))))
     if verbose and finding.tensors:
@@ -156,6 +157,22 @@ def _finding_block(finding: Finding, safe: _Safe, *, verbose: bool) -> Padding:
         names = ", ".join(finding.tensors) + (f" and {more} more" if more > 0 else "")
         block.add_row(_indented(Text(safe(f"tensors: {names}"), "dim")))
     return Padding(block, (0, 0, 0, 2))
+
+
+def _untold_remedy(finding: Finding) -> str:
+    """Return the remedy in words, "" when the message tells it already.
+
+    Messages end in ``; what to do``. That is said for this very case, the remedy in general.
+    """
+    return "" if _TODO in finding.message else remedy_words(finding.remedy)
+
+
+def _sentence(finding: Finding, safe: _Safe) -> Text:
+    """Return the message; what to do stands out where sentinel could do it itself."""
+    fact, semicolon, todo = finding.message.rpartition(_TODO)
+    if not semicolon or not finding.remedy:
+        return Text(safe(finding.message))
+    return Text(safe(fact + semicolon)).append(safe(todo), "bold")
 
 
 def _indented(text: str | Text) -> Padding:

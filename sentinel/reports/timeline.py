@@ -72,7 +72,7 @@ def render_log(
     Findings are told with their checkpoint; other events stand where they happened. On a
     terminal it is a table an attempt, in a pipe one line a row.
     """
-    moments = _moments(checkpoints, events)
+    moments = story(checkpoints, events)
     if not moments:
         console.print("the health log holds nothing of this run", soft_wrap=True)
     elif console.is_terminal:
@@ -84,7 +84,7 @@ def render_log(
             console.print(line, soft_wrap=True)
 
 
-def _moments(checkpoints: Sequence[CheckpointRow], events: Sequence[EventRow]) -> list[Moment]:
+def story(checkpoints: Sequence[CheckpointRow], events: Sequence[EventRow]) -> list[Moment]:
     """Return the story in order: attempt, then step and seq, events at their time between."""
     rules: dict[str | None, list[str]] = {}
     for event in events:

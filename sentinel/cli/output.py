@@ -1,0 +1,92 @@
+"""Where commands print: names from files made harmless, a reader that goes away taken calmly."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sentinel.cli.exit_codes import CLOSED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sentinel.reports.table import Rows
+
+Form = Literal["text", "json", "csv"]
+
+
+class OutputClosed(click.exceptions.Exit):
+    """Whoever read standard output has had enough, as `head -1` has after a line."""
+
+    def __init__(self) -> None:
+        super().__init__(CLOSED)
+
+
+def console(*, error: bool = False, record: bool = False) -> Console:
+    """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes).
+
+    ``record`` keeps what is printed, to be saved as a picture. Printing raises OutputClosed
+    when the reader of standard output is gone; without a reader of standard error the work
+    goes on in silence.
+    """
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+            _discard(2 if self.stderr else 1)
+            if not self.stderr:
+                raise OutputClosed
+
+    return Quiet(stderr=error, record=record, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print whole lines to standard output as they stand, raising OutputClosed."""
+    try:
+        click.echo(text, nl=False)
+    except BrokenPipeError:
+        _discard(1)
+        raise OutputClosed from None
+
+
+def say_rows(rows: Rows, form: Form) -> None:
+    """Print rows: as a table on a terminal, aligned lines in a pipe, JSON lines or CSV."""
+    from sentinel.reports.table import to_csv, to_grid, to_json_lines, to_lines
+
+    out = console()
+    if form == "json":
+        say(to_json_lines(rows))
+    elif form == "csv":
+        say(to_csv(rows, out.encoding))
+    elif out.is_terminal:
+        out.print(to_grid(rows, out.encoding))
+    else:
+        say(to_lines(rows, out.encoding))
+
+
+def complain(message: str) -> None:
+    """Print one line to standard error; names in it cannot steer the terminal."""
+    from sentinel.reports.words import shown
+
+    try:
+        click.echo(f"sentinel: {shown(message)}", err=True)
+    except BrokenPipeError:
+        _discard(2)
+
+
+def encodable() -> None:
+    """Let what the terminal's encoding cannot say appear with backslashes, not as a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard(descriptor: int) -> None:
+    """Send what is still to be written nowhere: Python flushes once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
