@@ -23,6 +23,6 @@ MEANINGS: Mapping[int, str] = MappingProxyType(
         UNREADABLE: "something could not be read, or the call was wrong",
         BUG: "a bug in sentinel",
         INTERRUPTED: "interrupted (Ctrl-C)",
-        CLOSED: "whoever read the output went away before a verdict was reached",
+        CLOSED: "whoever read the output went away (a verdict's own code is kept)",
     }
 )
