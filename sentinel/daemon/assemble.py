@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from sentinel.checkpoint import Base
 from sentinel.config import Config, default_state_dir
 from sentinel.daemon.arrivals import Arrivals
+from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
 from sentinel.daemon.inspector import Inspector, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.repairing import Repairer
@@ -23,7 +22,7 @@ from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Listener as OutcomeListener
 from sentinel.daemon.watch import Watch, WatchedRuns
 from sentinel.engines.isolated import IsolatedWorker
-from sentinel.errors import ConfigError, StateError
+from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
 from sentinel.rules.schema import Rule
 
@@ -64,8 +63,8 @@ def watching(
     places = places_of(config)
     _refuse_state_below(roots, places)
     with ExitStack() as stack:
-        for root in roots:
-            stack.enter_context(_locked(places, root))
+        for root in _once_each(roots):
+            stack.enter_context(guarding_directory(places.state, root))
         journal = Journal(places.journal)
         stack.callback(journal.close)
         inspector = _inspector(
@@ -73,7 +72,9 @@ def watching(
             journal,
             config=config,
             rules=rules,
-            runs=WatchedRuns(journal),
+            runs=WatchedRuns(
+                journal, is_guarded=partial(is_guarded, places.state), on_note=on_note
+            ),
             base=base,
             on_note=on_note,
         )
@@ -102,11 +103,12 @@ def supervising(
     places = places_of(config)
     _refuse_state_below(settings.roots, places)
     with ExitStack() as stack:
-        for root in settings.roots:
-            stack.enter_context(_locked(places, root))
+        for root in _once_each(settings.roots):
+            stack.enter_context(guarding_directory(places.state, root))
         journal = Journal(places.journal)
         stack.callback(journal.close)
         run_id = journal.bind_run(settings.roots)
+        stack.enter_context(guarding_run(places.state, run_id))
         runs = SupervisedRuns(run_id, settings.roots[0])
         teller = Teller(HealthLog(places.log), run_id, listener)
         inspector = _inspector(
@@ -156,40 +158,19 @@ def _inspector(
     )
 
 
-@contextmanager
-def _locked(places: Places, root: Path) -> Iterator[None]:
-    """Hold the lock of one watched directory: never two sentinels on the same run."""
-    directory = places.state / "locks"
-    name = hashlib.blake2b(os.fsencode(root), digest_size=16).hexdigest()
-    name = str(root).replace("\\", "/").strip("/").replace("/", "%") or "root"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(directory / f"{name}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise StateError(
-            "directory",
-            where=f"'{root}'",
-            fact="is already guarded by another sentinel",
-            todo="stop that one first, or give another --state directory",
-        ) from None
-    except OSError as error:
-        raise StateError(
-            "state directory",
-            where=f"'{places.state}'",
-            fact=f"cannot be used ({error.strerror})",
-            todo="give another one with --state",
-        ) from error
-
-
 def _refuse_state_below(roots: Sequence[Path], places: Places) -> None:
     """Nothing of ours may lie where a trainer looks for checkpoints."""
     for root in roots:
         for place in (places.state, places.log):
-            if place.is_relative_to(root):
+            if place.is_relative_to(os.path.realpath(root)):
                 raise ConfigError(
                     "state directory",
                     where=f"'{place}'",
                     fact=f"lies below the watched directory '{root}'",
                     todo="trainers take what lies there for checkpoints; give another --state",
                 )
+
+
+def _once_each(roots: Sequence[Path]) -> tuple[Path, ...]:
+    """Leave out a directory that is given twice, by whatever names."""
+    return tuple({os.path.realpath(root): root for root in roots}.values())

@@ -1,32 +1,32 @@
-"""Judging each settled checkpoint once: candidates in, verdicts out, written down in between.
-
-The order of writing is the safety of it: the health log first (its checkpoint part is the
-commit mark), then the journal. A kill in between makes the next start judge the checkpoint
-again and write the same rows under the same names.
-"""
+"""Judging each settled checkpoint once: candidates in, verdicts out, one run's in step order."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
-from sentinel.checkpoint import Base, Checkpoint, Fault, identity, path_text
+from sentinel.checkpoint import Base, Checkpoint, Fault, Identity, path_text
 from sentinel.daemon.arrivals import Arrived
-from sentinel.daemon.journal import Journal, Judged
+from sentinel.daemon.candidates import Candidates, identity_or_own, lying
+from sentinel.daemon.journal import Journal
+from sentinel.daemon.lineage import Lineage
+from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
 from sentinel.daemon.settle import Pending, Settling
-from sentinel.errors import ChangedWhileReadError, SentinelError, WorkerDiedError
+from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, WorkerDiedError
 from sentinel.flow import Inspected, Judgement, conclude, inspect
-from sentinel.formats.naming import is_temporary
-from sentinel.formats.opening import Candidate, candidate_at, discover, open_checkpoint
-from sentinel.health.identity import checkpoint_id
+from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
-from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
 from sentinel.rules.schema import Rule
+
+__all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
 
 _INSPECT = partial(inspect, digest=True)
 
@@ -36,25 +36,23 @@ _NOT_WHOLE = frozenset({"truncated-file", "missing-shard"})
 DEATHS_UNTIL_UNREADABLE = 3
 """A worker killed by one file this often (SIGBUS, out of memory) will be killed again."""
 
+HOLD_S = 30.0
+"""A checkpoint waits so long at most for the verdict of one with a lower step."""
 
-@dataclass(frozen=True, slots=True)
-class RunRef:
-    """Which run and attempt a checkpoint belongs to, and from which checkpoint that began."""
-
-    run_id: str
-    attempt: int
-    parent: str | None
-    root: Path
+_LOOK_AGAIN_S = 1.0
+_WRITE_AGAIN_S = 10.0
+_CLOSES_KEPT_S = 60.0
+_OLD_NS = 60_000_000_000
 
 
 class Runs(Protocol):
     """Who knows to which run a checkpoint belongs."""
 
+    def known(self, candidate: Candidate) -> str | None:
+        """Return the run id of a candidate before it is opened, None when it is not ours."""
+
     def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:
         """Return the run of a checkpoint that is about to be judged."""
-
-    def known(self, candidate: Candidate) -> str:
-        """Return the run id of a candidate, before it is opened."""
 
 
 class Reader(Protocol):
@@ -65,19 +63,17 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A checkpoint that was judged just now."""
-
-    judged: Judged
-    judgement: Judgement
-    row: CheckpointRow
-
-
-@dataclass(frozen=True, slots=True)
 class _Waiting:
+    """A candidate without a verdict.
+
+    ``since_s`` is when it was looked at first, ``lies`` how its files lay at the last look.
+    """
+
     candidate: Candidate
     seen_at: datetime
+    since_s: float = math.inf
     look_at_s: float = 0.0
+    lies: Identity = ()
     deaths: int = 0
     first_reading: Inspected | None = None
 
@@ -96,33 +92,57 @@ class Inspector:
         reader: Reader,
         on_note: Callable[[str], None],
         base: Base | None = None,
+        hold_s: float = HOLD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
-        self._log = log
         self._rules = tuple(rules)
         self._runs = runs
         self._settling = settling
         self._reader = reader
         self._on_note = on_note
         self._base = base
+        self._hold_s = hold_s
         self._clock = clock
+        self._recorder = Recorder(journal, log)
+        self._lineage = Lineage(journal, partial(reader.call, _INSPECT))
+        self._candidates = Candidates(on_note)
         self._waiting: dict[Path, _Waiting] = {}
-        self._closed: set[Path] = set()
-        self._last: dict[tuple[str, int], Judgement] = {}
+        self._closed: dict[Path, float] = {}
+        self._given_up: dict[Path, str] = {}
+        self._refusal: StateError | None = None
 
     def arrived(self, arrived: Arrived, roots: Sequence[Path]) -> None:
         """Take note of what may be new below the roots."""
-        self._closed |= arrived.closed
-        for candidate in self._candidates(arrived, roots):
-            if candidate.path not in self._waiting:
-                now = datetime.now(UTC)
-                self._waiting[candidate.path] = _Waiting(candidate, now)
+        now_s = self._clock()
+        recent = {
+            path: at_s for path, at_s in self._closed.items() if at_s > now_s - _CLOSES_KEPT_S
+        }
+        self._closed = recent | dict.fromkeys(arrived.closed, now_s)
+        for candidate in self._candidates.found(arrived, roots):
+            known = self._waiting.get(candidate.path)
+            if known is None:
+                known = _Waiting(candidate, datetime.now(UTC))
+            # Its header may tell more by now than when it was first seen.
+            self._waiting[candidate.path] = replace(known, candidate=candidate)
+        for closed in arrived.closed:
+            self._hurry(closed)
 
     @property
     def pending(self) -> int:
         """Return how many checkpoints wait for their verdict."""
         return len(self._waiting)
+
+    @property
+    def unjudged(self) -> int:
+        """Return how many checkpoints that lie there have no verdict: pending or given up."""
+        given_up = [path for path in self._given_up if path not in self._waiting]
+        return len(self._waiting) + sum(os.path.lexists(path) for path in given_up)
+
+    @property
+    def refusal(self) -> StateError | None:
+        """Return why no verdict can be written just now, None when the last one could."""
+        return self._refusal
 
     def next_look_s(self) -> float | None:
         """Return in how many seconds the next waiting checkpoint wants a look, None for never."""
@@ -132,43 +152,59 @@ class Inspector:
         return max(0.0, first - self._clock())
 
     def work(self) -> Iterator[Outcome]:
-        """Judge every checkpoint that is settled by now, in the order of each run's steps."""
-        due = [w for w in self._waiting.values() if w.look_at_s <= self._clock()]
-        for waiting in sorted(due, key=_order):
-            try:
-                outcome = self._look(waiting)
-            except SentinelError as error:
-                self._give_up(waiting, str(error))
-            except Exception as error:  # noqa: BLE001 - one checkpoint must not end the daemon
-                self._give_up(waiting, f"a bug in sentinel ({type(error).__name__}: {error})")
-            else:
+        """Judge what is settled by now; in each run a verdict waits for those of lower steps."""
+        in_order = sorted(self._waiting.values(), key=_order)
+        for _, run in groupby(in_order, key=lambda waiting: waiting.candidate.group):
+            held_until_s: float | None = None
+            for path in [waiting.candidate.path for waiting in run]:
+                outcome = self._looked(path, held=held_until_s is not None)
                 if outcome is not None:
                     yield outcome
+                waiting = self._waiting.get(path)
+                if waiting is None:
+                    continue
+                if held_until_s is None:
+                    held_until_s = waiting.look_at_s if self._holds(waiting) else None
+                elif waiting.look_at_s <= self._clock():
+                    self._waiting[path] = replace(waiting, look_at_s=held_until_s)
 
-    def _candidates(self, arrived: Arrived, roots: Sequence[Path]) -> Iterable[Candidate]:
-        if arrived.rescan:
-            for known in roots:
-                if known.exists():
-                    yield from discover(known)
-            return
-        for directory in sorted(arrived.dirty):
-            root = _root_of(directory, roots)
-            if root is None or not directory.exists() or _temporary(directory, root):
-                continue
-            around = _enclosing(directory, root)
-            yield from around
-            if not any(candidate.step is not None for candidate in around):
-                yield from discover(directory)
+    def _holds(self, waiting: _Waiting) -> bool:
+        """Tell whether later steps of its run wait for this one: not for ever."""
+        return self._clock() - waiting.since_s < self._hold_s
 
-    def _look(self, waiting: _Waiting) -> Outcome | None:
+    def _looked(self, path: Path, *, held: bool) -> Outcome | None:
+        """Look at a candidate if it is due; whatever is wrong with it stays its own affair."""
+        waiting = self._waiting.get(path)
+        if waiting is None or waiting.look_at_s > self._clock():
+            return None
+        if waiting.since_s == math.inf:
+            waiting = replace(waiting, since_s=self._clock())
+        try:
+            outcome = self._look(waiting, held=held)
+        except StateError as error:
+            self._put_off(waiting, error)
+        except SentinelError as error:
+            self._give_up(waiting, str(error))
+        except Exception as error:  # noqa: BLE001 - one checkpoint must not end the daemon
+            self._give_up(waiting, f"a bug in sentinel ({type(error).__name__}: {error})")
+        else:
+            return outcome
+        return None
+
+    def _look(self, waiting: _Waiting, *, held: bool) -> Outcome | None:
         path = waiting.candidate.path
-        if not path.exists():
+        run_id = self._runs.known(waiting.candidate) if os.path.lexists(path) else None
+        if run_id is None:
             self._drop(path)
             return None
+        lies = lying(waiting.candidate)
+        if self._journal.is_judged(run_id, lies):
+            self._known(path, lies)
+            return None
         checkpoint = open_checkpoint(path)
-        seen = identity(checkpoint.members)
-        if self._journal.is_judged(self._runs.known(waiting.candidate), seen):
-            self._drop(path)
+        seen = identity_or_own(path, checkpoint.members)
+        if self._journal.is_judged(run_id, seen):
+            self._known(path, lies)
             return None
         state = self._settling.look(
             path,
@@ -180,136 +216,51 @@ class Inspector:
         if isinstance(state, Pending):
             self._again(waiting, state.again_in_s)
             return None
-        return self._judge(waiting, checkpoint)
+        if held:
+            self._again(waiting, 0.0)
+            return None
+        return self._judge(replace(waiting, lies=lies), checkpoint, seen)
 
-    def _judge(self, waiting: _Waiting, checkpoint: Checkpoint) -> Outcome | None:
+    def _judge(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Outcome | None:
         settled_at = datetime.now(UTC)
         started_s = self._clock()
-        inspected = self._read(waiting, checkpoint)
+        inspected = self._read(waiting, opened, seen)
         if inspected is None:
             return None
-        ref = self._runs.of(waiting.candidate, checkpoint)
-        previous = self._previous(ref, checkpoint)
+        ref = self._runs.of(waiting.candidate, inspected.checkpoint)
+        previous = self._lineage.before(ref, inspected.checkpoint)
         judgement = conclude(inspected, rules=self._rules, base=self._base, previous=previous)
-        if self._wants_second_reading(waiting, judgement, inspected):
-            self._waiting[waiting.candidate.path] = replace(
-                waiting, first_reading=inspected, look_at_s=self._clock() + 1.0
-            )
+        if _wants_second_reading(waiting.first_reading, judgement, inspected):
+            wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
+            self._again(replace(waiting, first_reading=inspected), wait_s)
             return None
-        return self._write(
-            waiting, ref, judgement, settled_at=settled_at, measure_s=self._clock() - started_s
-        )
+        times = Times(waiting.seen_at, settled_at, measure_s=self._clock() - started_s)
+        outcome = self._recorder.write(ref, judgement, seen, times)
+        self._lineage.came(outcome)
+        self._refusal = None
+        self._known(waiting.candidate.path, waiting.lies)
+        return outcome
 
-    def _read(self, waiting: _Waiting, checkpoint: Checkpoint) -> Inspected | None:
+    def _read(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Inspected | None:
         """Measure in the reader; None when it has to be tried again later."""
         path = waiting.candidate.path
         try:
-            return self._reader.call(_INSPECT, path)
+            inspected = self._reader.call(_INSPECT, path)
         except ChangedWhileReadError:
-            self._settling.forget(path)
-            self._again(waiting, 0.0)
-            return None
+            inspected = None
         except WorkerDiedError as error:
             deaths = waiting.deaths + 1
-            if deaths < DEATHS_UNTIL_UNREADABLE:
-                self._settling.forget(path)
-                self._again(replace(waiting, deaths=deaths), 0.0)
-                return None
-            fault = Fault("unreadable-file", "weights", path.name, str(error))
-            return Inspected(replace(checkpoint, faults=(*checkpoint.faults, fault)), None)
-
-    def _wants_second_reading(
-        self, waiting: _Waiting, judgement: Judgement, inspected: Inspected
-    ) -> bool:
-        """Tell whether zeros must be seen twice.
-
-        Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they
-        wrote into it, so without a completion mark one reading of zeros proves nothing.
-        """
-        if judgement.checkpoint.complete:
-            return False
-        if not judgement.unconfirmed:
-            return False
-        first = waiting.first_reading
-        return first is None or _digests(first) != _digests(inspected)
-
-    def _write(
-        self,
-        waiting: _Waiting,
-        ref: RunRef,
-        judgement: Judgement,
-        *,
-        settled_at: datetime,
-        measure_s: float,
-    ) -> Outcome:
-        checkpoint, verdict = judgement.checkpoint, judgement.verdict
-        seen = identity(checkpoint.members)
-        name = checkpoint_id(
-            run_id=ref.run_id,
-            attempt=ref.attempt,
-            path=_relative(checkpoint.path, ref.root),
-            members=checkpoint.members,
-            digests=member_digests(judgement),
-        )
-        now = datetime.now(UTC)
-        seq = self._journal.next_seq(ref.run_id)
-        row = checkpoint_row(
-            checkpoint,
-            verdict,
-            run_id=ref.run_id,
-            attempt=ref.attempt,
-            seq=seq,
-            checkpoint_id=name,
-            parent=ref.parent,
-            seen_at=waiting.seen_at,
-            settled_at=settled_at,
-            judged_at=now,
-            measure_s=measure_s,
-        )
-        events = finding_events(
-            verdict, run_id=ref.run_id, attempt=ref.attempt, checkpoint_id=name, at=now
-        )
-        tensors = judgement.measured.tensors if judgement.measured else None
-        self._log.append(row, tensors, events)
-        judged = Judged(
-            checkpoint_id=name,
-            run_id=ref.run_id,
-            attempt=ref.attempt,
-            seq=seq,
-            parent=ref.parent,
-            path=checkpoint.path,
-            step=checkpoint.step,
-            updates_done=checkpoint.updates_done,
-            level=verdict.level,
-            target=_may_be_target(judgement),
-            findings=verdict.findings,
-            settings=dict(checkpoint.settings),
-            loss=last_loss(checkpoint),
-        )
-        self._journal.record(judged, seen)
-        if judgement.measured is not None:
-            self._last[ref.run_id, ref.attempt] = judgement
-        self._drop(waiting.candidate.path)
-        return Outcome(judged, judgement, row)
-
-    def _previous(self, ref: RunRef, checkpoint: Checkpoint) -> Judgement | Inspected | None:
-        """Return the checkpoint before this one in its lineage, read again if need be."""
-        last = self._last.get((ref.run_id, ref.attempt))
-        if last is not None:
-            earlier = last.checkpoint.step
-            follows = earlier is None or checkpoint.step is None or earlier < checkpoint.step
-            return last if follows else None
-        known = self._journal.judged(ref.run_id)
-        same = [j for j in known if j.attempt == ref.attempt]
-        before = (
-            same[-1] if same else next((j for j in known if j.checkpoint_id == ref.parent), None)
-        )
-        if before is None or not before.path.exists():
-            return None
-        try:
-            return self._reader.call(_INSPECT, before.path)
-        except (ChangedWhileReadError, WorkerDiedError):
-            return None
+            if deaths >= DEATHS_UNTIL_UNREADABLE:
+                fault = Fault("unreadable-file", "weights", path.name, str(error))
+                return Inspected(replace(opened, faults=(*opened.faults, fault)), None)
+            waiting = replace(waiting, deaths=deaths)
+            inspected = None
+        if inspected and identity_or_own(path, inspected.checkpoint.members) == seen:
+            return inspected
+        # What was measured is not what had settled.
+        self._settling.forget(path)
+        self._again(waiting, _LOOK_AGAIN_S)
+        return None
 
     def _all_closed(self, checkpoint: Checkpoint) -> bool:
         """Tell once whether the writers of all its files were seen to close them.
@@ -318,44 +269,67 @@ class Inspector:
         file that is opened again must not pass for closed.
         """
         files = {checkpoint.root / member.path for member in checkpoint.members}
-        closed = bool(files) and files <= self._closed
+        closed = bool(files) and files <= self._closed.keys()
         if closed:
-            self._closed -= files
+            for file in files:
+                del self._closed[file]
         return closed
+
+    def _hurry(self, closed: Path) -> None:
+        """Look at once at a checkpoint of which a file was closed, unless zeros must rest."""
+        for place in (closed, *closed.parents):
+            waiting = self._waiting.get(place)
+            if waiting is not None and waiting.first_reading is None:
+                self._waiting[place] = replace(waiting, look_at_s=0.0)
+
+    def _put_off(self, waiting: _Waiting, why: StateError) -> None:
+        """Keep a checkpoint whose verdict could not be written: space may come back."""
+        if str(why) != str(self._refusal):
+            self._on_note(str(why))
+        self._refusal = why
+        self._again(waiting, _WRITE_AGAIN_S)
 
     def _give_up(self, waiting: _Waiting, why: str) -> None:
         """Leave a checkpoint without a verdict: it comes back with the next rescan."""
         path = waiting.candidate.path
+        told = self._given_up.get(path)
         self._drop(path)
-        if path.exists():
-            self._on_note(f"'{path_text(path)}' could not be judged: {why}")
+        if os.path.lexists(path):
+            self._given_up[path] = why
+            if told != why:
+                self._on_note(f"'{path_text(path)}' could not be judged: {why}")
 
     def _again(self, waiting: _Waiting, seconds: float) -> None:
         later = replace(waiting, look_at_s=self._clock() + seconds)
         self._waiting[waiting.candidate.path] = later
 
+    def _known(self, path: Path, lies: Identity) -> None:
+        self._candidates.judged(path, lies)
+        self._drop(path)
+
     def _drop(self, path: Path) -> None:
         self._waiting.pop(path, None)
         self._settling.forget(path)
-        self._closed = {closed for closed in self._closed if path not in (closed, *closed.parents)}
+        self._given_up.pop(path, None)
 
 
-def last_loss(checkpoint: Checkpoint) -> float | None:
-    """Return the loss to compare attempts by: the newest held-out loss, else the newest loss."""
-    for name in ("eval_loss", "loss"):
-        values = [metric for metric in checkpoint.metrics if metric.name == name]
-        if values:
-            return max(values, key=lambda metric: metric.step).value
-    return None
+def _wants_second_reading(
+    first: Inspected | None, judgement: Judgement, inspected: Inspected
+) -> bool:
+    """Tell whether zeros must be seen twice.
+
+    Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
+    into it, so without a completion mark one reading of zeros proves nothing.
+    """
+    if judgement.checkpoint.complete or not judgement.unconfirmed:
+        return False
+    return first is None or _digests(first) != _digests(inspected)
 
 
-def _may_be_target(judgement: Judgement) -> bool:
-    """Tell whether a resume may begin here: no grave content finding in what it will load."""
-    grave = any(
-        found.scope == "content" and found.severity in {"critical", "unreadable"}
-        for found in judgement.verdict.findings
-    )
-    return bool(judgement.verdict.usable) and not grave
+def _is_old(checkpoint: Checkpoint) -> bool:
+    """Tell whether nobody has written here for long enough not to be in the middle of it."""
+    newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
+    return time.time_ns() - newest_ns > _OLD_NS
 
 
 def _order(waiting: _Waiting) -> tuple[str, float, str]:
@@ -364,36 +338,5 @@ def _order(waiting: _Waiting) -> tuple[str, float, str]:
     return (candidate.group, step, str(candidate.path))
 
 
-def _root_of(directory: Path, roots: Sequence[Path]) -> Path | None:
-    return next((root for root in roots if root in (directory, *directory.parents)), None)
-
-
-def _temporary(directory: Path, root: Path) -> bool:
-    """Tell whether a directory is, or lies in, something that is still being written."""
-    return any(is_temporary(name) for name in directory.relative_to(root).parts)
-
-
-def _enclosing(directory: Path, root: Path) -> list[Candidate]:
-    """Return the checkpoints that this directory is or lies in, up to the root."""
-    chain = [place for place in (directory, *directory.parents) if place.is_relative_to(root)]
-    found = (candidate_at(place) for place in chain)
-    return [candidate for candidate in found if candidate is not None]
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
 def _digests(inspected: Inspected) -> list[object]:
     return inspected.measured.tensors.column("digest").to_pylist() if inspected.measured else []
-
-
-def member_digests(judgement: Judgement) -> dict[str, str]:
-    """Return one digest a member, made of its tensors' digests in the file's order."""
-    if judgement.measured is None:
-        return {}
-    rows = judgement.measured.tensors.select(["member", "digest"]).to_pylist()
-    joined: dict[str, str] = {}
-    for row in rows:
-        joined[row["member"]] = joined.get(row["member"], "") + str(row["digest"])
-    return joined

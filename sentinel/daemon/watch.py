@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from sentinel.checkpoint import Checkpoint
+from sentinel.checkpoint import Checkpoint, path_text
 from sentinel.daemon.arrivals import Arrivals
-from sentinel.daemon.inspector import Inspector, Outcome, RunRef
-from sentinel.daemon.journal import Attempt, Journal, Judged
+from sentinel.daemon.inspector import Inspector
+from sentinel.daemon.journal import Attempt, Journal
+from sentinel.daemon.recording import Outcome, RunRef
+from sentinel.errors import ConfigError
 from sentinel.formats.opening import Candidate
 from sentinel.verdict import LEVELS, Level
 
@@ -22,24 +25,41 @@ Listener = Callable[[Outcome], None]
 class WatchedRuns:
     """One run for each directory and name that checkpoints share, told apart by their steps.
 
-    A step that is not above the last one means that the trainer was started again: a new
-    attempt, whose parent is known only when the checkpoint itself names it.
+    A step that falls means that the trainer was started again: a new attempt, whose parent is
+    known only when the checkpoint itself names it. ``is_guarded`` tells whether another sentinel
+    acts on a run; that one judges it then, and ``on_note`` gets a sentence about it.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        is_guarded: Callable[[str], bool],
+        on_note: Callable[[str], None],
+    ) -> None:
         self._journal = journal
+        self._is_guarded = is_guarded
+        self._on_note = on_note
         self._run_ids: dict[str, str] = {}
+        self._left_alone: set[str] = set()
 
-    def known(self, candidate: Candidate) -> str:
-        """Return the run's id; a run that is seen for the first time gets one."""
-        group = candidate.group
+    def known(self, candidate: Candidate) -> str | None:
+        """Return the run's id, a new one for a run that is seen for the first time."""
+        group = os.path.realpath(candidate.group)
         if group not in self._run_ids:
             self._run_ids[group] = self._journal.bind_run((Path(group),))
-        return self._run_ids[group]
+        run_id = self._run_ids[group]
+        if self._is_guarded(run_id):
+            if run_id not in self._left_alone:
+                self._on_note(f"'{path_text(group)}' is left to the sentinel that runs its trainer")
+            self._left_alone.add(run_id)
+            return None
+        self._left_alone.discard(run_id)
+        return run_id
 
     def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:
         """Return the attempt a checkpoint belongs to, opening a new one where it must be new."""
-        run_id = self.known(candidate)
+        run_id = self._run_ids[os.path.realpath(candidate.group)]
         last = self._journal.last_attempt(run_id)
         if last is None or self._restarted(last, checkpoint):
             parent = self._parent(run_id, checkpoint)
@@ -47,24 +67,22 @@ class WatchedRuns:
         return RunRef(run_id, last.attempt, last.parent, candidate.path.parent)
 
     def _restarted(self, last: Attempt, checkpoint: Checkpoint) -> bool:
-        steps = [
-            judged.step
-            for judged in self._journal.judged(last.run_id)
-            if judged.attempt == last.attempt and judged.step is not None
-        ]
-        return bool(steps) and checkpoint.step is not None and checkpoint.step <= max(steps)
+        highest, paths = self._journal.highest_step(last.run_id, last.attempt)
+        if highest is None or checkpoint.step is None:
+            return False
+        # A last save beside the last step's own is the same step under another name.
+        again = checkpoint.step == highest and checkpoint.path in paths
+        return checkpoint.step < highest or again
 
     def _parent(self, run_id: str, checkpoint: Checkpoint) -> str | None:
         named = checkpoint.settings.get("resumed_from.path")
         if not isinstance(named, str):
             return None
-        same: Iterator[Judged] = (
-            judged
-            for judged in reversed(self._journal.judged(run_id))
-            if judged.path == Path(named)
-        )
-        found = next(same, None)
-        return None if found is None else found.checkpoint_id
+        real = os.path.realpath(named)
+        for judged in reversed(self._journal.judged(run_id)):
+            if os.path.realpath(judged.path) == real:
+                return judged.checkpoint_id
+        return None
 
 
 class Watch:
@@ -89,25 +107,55 @@ class Watch:
         self._stopped = False
 
     def run(self, *, once: bool) -> Level:
-        """Judge until stopped (or, with ``once``, until nothing waits); return the worst level."""
+        """Judge until stopped (or, with ``once``, until nothing waits); return the worst level.
+
+        A checkpoint that got no verdict counts as unreadable. With ``once``, raises ConfigError
+        for a directory that is not there and StateError when no verdict can be written.
+        """
         worst: Level = "healthy"
-        deadline = self._clock() + self._verdict_timeout_s if once else float("inf")
         with self._stopping_signals():
-            while not self._stopped:
-                wait_s = self._inspector.next_look_s()
-                self._inspector.arrived(self._arrivals.take(wait_s), self._roots)
-                for outcome in self._inspector.work():
-                    self._listener(outcome)
-                    worst = max(worst, outcome.judged.level, key=LEVELS.index)
-                if once and (not self._inspector.pending or self._clock() > deadline):
-                    break
-        return worst
+            for level in self._once() if once else self._forever():
+                worst = _worse(worst, level)
+        return _worse(worst, "unreadable") if self._inspector.unjudged else worst
+
+    def _forever(self) -> Iterator[Level]:
+        while not self._stopped:
+            yield from self._turn()
+
+    def _once(self) -> Iterator[Level]:
+        for root in self._roots:
+            if not os.path.lexists(root):
+                raise ConfigError(
+                    "directory",
+                    where=f"'{path_text(root)}'",
+                    fact="does not exist",
+                    todo="check its spelling",
+                )
+        deadline = self._clock() + self._verdict_timeout_s
+        while not self._stopped:
+            yield from self._turn()
+            if self._inspector.refusal is not None:
+                raise self._inspector.refusal
+            if not self._inspector.pending or self._clock() > deadline:
+                return
+
+    def _turn(self) -> Iterator[Level]:
+        """Wait for the next thing to do, and judge what is due."""
+        wait_s = self._inspector.next_look_s()
+        self._inspector.arrived(self._arrivals.take(wait_s), self._roots)
+        for outcome in self._inspector.work():
+            self._listener(outcome)
+            yield outcome.judged.level
+            if self._stopped:
+                return
 
     @contextmanager
     def _stopping_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end the loop after the checkpoint in hand."""
+        """SIGTERM and SIGINT end the loop after the checkpoint in hand; a second one at once."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
+            if self._stopped:
+                raise KeyboardInterrupt
             self._stopped = True
             self._arrivals.wake()
 
@@ -118,3 +166,7 @@ class Watch:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _worse(one: Level, other: Level) -> Level:
+    return max(one, other, key=LEVELS.index)

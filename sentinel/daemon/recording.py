@@ -1,0 +1,165 @@
+"""Writing a verdict down: the health log first, then the journal.
+
+The order is the safety of it. The log's checkpoint part is its commit mark, and the journal
+alone decides what is judged: a kill in between makes the next start judge the checkpoint again
+and write the same rows under the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sentinel.checkpoint import Checkpoint, Identity
+from sentinel.daemon.journal import Journal, Judged
+from sentinel.errors import StateError
+from sentinel.flow import Judgement
+from sentinel.health.identity import checkpoint_id
+from sentinel.health.log import HealthLog
+from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """Which run and attempt a checkpoint belongs to, and from which checkpoint that began."""
+
+    run_id: str
+    attempt: int
+    parent: str | None
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a checkpoint was first seen and found settled (UTC), and how long measuring took."""
+
+    seen_at: datetime
+    settled_at: datetime
+    measure_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A checkpoint that was judged just now."""
+
+    judged: Judged
+    judgement: Judgement
+    row: CheckpointRow
+
+
+class Recorder:
+    """The one who writes verdicts, into one health log and one journal."""
+
+    def __init__(self, journal: Journal, log: HealthLog) -> None:
+        self._journal = journal
+        self._log = log
+
+    def write(self, ref: RunRef, judgement: Judgement, lies: Identity, times: Times) -> Outcome:
+        """Write a verdict down and return it; a repeat replaces what it wrote.
+
+        ``lies`` is the identity by which the files are known again. Raises StateError when the
+        disk refuses: then the checkpoint counts as not judged.
+        """
+        row = self._row(ref, judgement, times)
+        judged = _judged(ref, judgement, row)
+        verdict, tensors = judgement.verdict, None
+        if judgement.measured is not None:
+            tensors = judgement.measured.tensors
+        events = finding_events(
+            verdict,
+            run_id=ref.run_id,
+            attempt=ref.attempt,
+            checkpoint_id=row.checkpoint_id,
+            at=row.judged_at,
+        )
+        try:
+            self._log.append(row, tensors, events)
+        except OSError as error:
+            raise refused(self._log, error) from error
+        self._journal.record(judged, lies)
+        return Outcome(judged, judgement, row)
+
+    def _row(self, ref: RunRef, judgement: Judgement, times: Times) -> CheckpointRow:
+        checkpoint = judgement.checkpoint
+        return checkpoint_row(
+            checkpoint,
+            judgement.verdict,
+            run_id=ref.run_id,
+            attempt=ref.attempt,
+            seq=self._journal.next_seq(ref.run_id),
+            checkpoint_id=checkpoint_id(
+                run_id=ref.run_id,
+                attempt=ref.attempt,
+                path=_relative(checkpoint.path, ref.root),
+                members=checkpoint.members,
+                digests=member_digests(judgement),
+            ),
+            parent=ref.parent,
+            seen_at=times.seen_at,
+            settled_at=times.settled_at,
+            judged_at=datetime.now(UTC),
+            measure_s=times.measure_s,
+        )
+
+
+def refused(log: HealthLog, error: OSError) -> StateError:
+    """Return what it means that the health log cannot be written."""
+    return StateError(
+        "health log",
+        where=f"'{log.root}'",
+        fact=f"cannot be written ({error.strerror or error})",
+        todo="check the disk's space and permissions, or give another --log directory",
+    )
+
+
+def member_digests(judgement: Judgement) -> dict[str, str]:
+    """Return one digest a member, made of its tensors' digests in the file's order."""
+    if judgement.measured is None:
+        return {}
+    rows = judgement.measured.tensors.select(["member", "digest"]).to_pylist()
+    joined: dict[str, list[str]] = {}
+    for row in rows:
+        joined.setdefault(row["member"], []).append(str(row["digest"]))
+    return {member: "".join(digests) for member, digests in joined.items()}
+
+
+def last_loss(checkpoint: Checkpoint) -> float | None:
+    """Return the loss to compare attempts by: the newest held-out loss, else the newest loss."""
+    for name in ("eval_loss", "loss"):
+        values = [metric for metric in checkpoint.metrics if metric.name == name]
+        if values:
+            return max(values, key=lambda metric: metric.step).value
+    return None
+
+
+def _judged(ref: RunRef, judgement: Judgement, row: CheckpointRow) -> Judged:
+    checkpoint, verdict = judgement.checkpoint, judgement.verdict
+    return Judged(
+        checkpoint_id=row.checkpoint_id,
+        run_id=ref.run_id,
+        attempt=ref.attempt,
+        seq=row.seq,
+        parent=ref.parent,
+        path=checkpoint.path,
+        step=checkpoint.step,
+        updates_done=checkpoint.updates_done,
+        level=verdict.level,
+        target=_may_be_target(judgement),
+        findings=verdict.findings,
+        settings=dict(checkpoint.settings),
+        loss=last_loss(checkpoint),
+    )
+
+
+def _may_be_target(judgement: Judgement) -> bool:
+    """Tell whether a resume may begin here: no grave content finding in what it will load."""
+    grave = any(
+        found.scope == "content" and found.severity in {"critical", "unreadable"}
+        for found in judgement.verdict.findings
+    )
+    return bool(judgement.verdict.usable) and not grave
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
