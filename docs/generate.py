@@ -58,7 +58,7 @@ def render_cli() -> str:
         "## Exit codes\n",
         "Of every command but `sentinel run`:\n",
         *_table(("code", "meaning"), ((str(code), said) for code, said in MEANINGS.items())),
-        f"{INTERRUPTED} and {CLOSED} are what shells give to programs ended by SIGINT and SIGPIPE.\n",
+        f"Shells give {INTERRUPTED} and {CLOSED} to programs that SIGINT and SIGPIPE end.\n",
         "Of `sentinel run`:\n",
         *_table(("code", "meaning"), ((str(code), said) for code, said in _RUN_CODES.items())),
         *(part for leaf in leaves for part in _section(leaf)),

@@ -129,7 +129,8 @@ class Draft:
             trainer=trainer,
             step=step,
             epoch=epoch,
-            updates_done=updates_done,
+            # At step 0 no optimizer step has been made, whatever the trainer logs or does not.
+            updates_done=0 if updates_done is None and step == 0 else updates_done,
             complete=complete,
             members=tuple(self.members.values()),
             tensors=tensors,
