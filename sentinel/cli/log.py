@@ -43,9 +43,9 @@ def command(
 
     \b
     Examples:
-      sentinel log                       every run
-      sentinel log out/                  the run that writes to out/
-      sentinel log --sql "SELECT step, verdict, reason FROM checkpoints ORDER BY seq"
+      sentinel log         every run
+      sentinel log out/    the run that writes to out/
+      sentinel log --sql "SELECT step, verdict FROM checkpoints ORDER BY seq"
     """
     from sentinel.daemon.assemble import places_of
 

@@ -56,7 +56,7 @@ def cli() -> None:
 
     \b
     Examples:
-      sentinel scan out/                          what is wrong with these checkpoints?
+      sentinel scan out/                          what is wrong with these?
       sentinel watch out/                         tell me as they arrive
       sentinel run -- sentinel-train recipe.yaml  train, and repair by itself
     """

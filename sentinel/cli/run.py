@@ -61,8 +61,9 @@ def command(
     training started again from the last good checkpoint in a precision that works.
 
     \b
-    Exit codes: the trainer's own when it ended by itself on a good last checkpoint,
-    70 it ended on a faulty one, 75 gave up, 76 stopped by policy, 128+N ended by signal N.
+    Exit codes: the trainer's own when it ended by itself on a good last
+    checkpoint, 70 it ended on a faulty one, 75 gave up, 76 stopped by policy,
+    128+N ended by signal N.
 
     \b
     Examples:
