@@ -114,7 +114,7 @@ def test_a_checkpoint_itself_is_found(write) -> None:
     other.write_bytes(b"pickle")
 
     for path, layout in (
-        (directory, "transformers_trainer"),
+        (directory, "transformers-trainer"),
         (file, "kohya"),
         (other, "unknown"),
     ):

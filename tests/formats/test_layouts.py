@@ -67,7 +67,7 @@ def test_sentinel_train(trained: Path) -> None:
     found = open_checkpoint(trained)
 
     assert (found.layout, found.trainer, found.complete) == (
-        "sentinel_train",
+        "sentinel-train",
         "sentinel-train",
         True,
     )
@@ -149,7 +149,7 @@ def test_transformers_trainer(write) -> None:
     found = open_checkpoint(path)
 
     assert (found.layout, found.trainer, found.complete) == (
-        "transformers_trainer",
+        "transformers-trainer",
         "transformers",
         True,
     )
@@ -330,7 +330,7 @@ def test_a_sharded_model_is_one_checkpoint(write) -> None:
     [candidate] = discover(write.root)
     found = open_checkpoint(path)
 
-    assert candidate.layout == found.layout == "transformers_model"
+    assert candidate.layout == found.layout == "transformers-model"
     assert [tensor.name for tensor in found.tensors] == ["a.weight", "b.weight"]
     assert (found.complete, found.faults, is_whole(candidate)) == (True, (), True)
 

@@ -232,7 +232,7 @@ def test_a_real_trainers_checkpoints(trained: Path) -> None:
 
     assert [checkpoint.step for checkpoint in found] == [1, 2, 3, 4, 5, 6]
     for checkpoint in found:
-        assert checkpoint.layout == "transformers_trainer"
+        assert checkpoint.layout == "transformers-trainer"
         assert (checkpoint.complete, checkpoint.faults) == (True, ())
         assert {member.part for member in checkpoint.members} == {"weights", "optimizer", "state"}
         names = {metric.name for metric in checkpoint.metrics}

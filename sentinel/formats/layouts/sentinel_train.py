@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint, Member
     from sentinel.formats.layouts.base import Candidate, Place
 
-NAME = "sentinel_train"
+NAME = "sentinel-train"
 MANIFEST = "sentinel_manifest.json"
 SCHEMA = 1
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint, Member
     from sentinel.formats.layouts.base import Candidate, Place
 
-NAME = "transformers_model"
+NAME = "transformers-model"
 
 
 def recognise(place: Place) -> Candidate | None:

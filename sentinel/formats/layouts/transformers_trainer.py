@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint, Member
     from sentinel.formats.layouts.base import Candidate, Place
 
-NAME = "transformers_trainer"
+NAME = "transformers-trainer"
 
 _DIRECTORY = re.compile(r"checkpoint-\d+")
 _OTHER_TRAINERS = frozenset(
