@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,9 +61,10 @@ def watching(
 ) -> Iterator[Watch]:
     """Open all that `sentinel watch` needs, and close it again."""
     places = places_of(config)
-    _refuse_state_below(roots, places)
+    plain = _once_each(roots)
+    _refuse_state_below(plain, places)
     with ExitStack() as stack:
-        for root in _once_each(roots):
+        for root in plain:
             stack.enter_context(guarding_directory(places.state, root))
         journal = Journal(places.journal)
         stack.callback(journal.close)
@@ -78,9 +79,9 @@ def watching(
             base=base,
             on_note=on_note,
         )
-        arrivals = stack.enter_context(Arrivals(roots, on_note=on_note))
+        arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
         yield Watch(
-            roots,
+            plain,
             inspector=inspector,
             arrivals=arrivals,
             listener=listener,
@@ -101,9 +102,10 @@ def supervising(
 ) -> Iterator[Supervisor]:
     """Open all that `sentinel run` needs, and close it again."""
     places = places_of(config)
+    settings = replace(settings, roots=_once_each(settings.roots))
     _refuse_state_below(settings.roots, places)
     with ExitStack() as stack:
-        for root in _once_each(settings.roots):
+        for root in settings.roots:
             stack.enter_context(guarding_directory(places.state, root))
         journal = Journal(places.journal)
         stack.callback(journal.close)
@@ -172,5 +174,9 @@ def _refuse_state_below(roots: Sequence[Path], places: Places) -> None:
 
 
 def _once_each(roots: Sequence[Path]) -> tuple[Path, ...]:
-    """Leave out a directory that is given twice, by whatever names."""
-    return tuple({os.path.realpath(root): root for root in roots}.values())
+    """Leave out a directory that is given twice, by whatever names, and detours in a name.
+
+    A link stays what it is: it may lead elsewhere one day.
+    """
+    straight = [Path(os.path.realpath(root)) if ".." in root.parts else root for root in roots]
+    return tuple({os.path.realpath(root): root for root in reversed(straight)}.values())[::-1]

@@ -50,8 +50,8 @@ class Candidates:
 
     def _near(self, dirty: Iterable[Path], roots: Sequence[Path]) -> Iterator[Candidate]:
         for directory in sorted(dirty):
-            root = next((root for root in roots if directory.is_relative_to(root)), None)
-            if root is None or _temporary(directory, root) or not _is_directory(directory):
+            root = next((root for root in roots if _counts(directory, root)), None)
+            if root is None or not _is_directory(directory):
                 continue
             for candidate in self._told(directory, self._around(directory, root)):
                 if not self._is_judged(candidate):
@@ -120,9 +120,11 @@ def _is_directory(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def _temporary(directory: Path, root: Path) -> bool:
-    """Tell whether a directory is, or lies in, something that is still being written."""
-    return any(is_temporary(name) for name in directory.relative_to(root).parts)
+def _counts(directory: Path, root: Path) -> bool:
+    """Tell whether a directory lies below a root, and in nothing that is still being written."""
+    if not directory.is_relative_to(root):
+        return False
+    return not any(is_temporary(name) for name in directory.relative_to(root).parts)
 
 
 def _points_inside(entry: os.DirEntry[str], root: Path) -> bool:

@@ -40,7 +40,7 @@ HOLD_S = 30.0
 """A checkpoint waits so long at most for the verdict of one with a lower step."""
 
 _LOOK_AGAIN_S = 1.0
-_WRITE_AGAIN_S = 10.0
+_WRITE_AGAIN_MAX_S = 60.0
 _CLOSES_KEPT_S = 60.0
 _OLD_NS = 60_000_000_000
 
@@ -111,6 +111,7 @@ class Inspector:
         self._closed: dict[Path, float] = {}
         self._given_up: dict[Path, str] = {}
         self._refusal: StateError | None = None
+        self._write_again_s = _LOOK_AGAIN_S
 
     def arrived(self, arrived: Arrived, roots: Sequence[Path]) -> None:
         """Take note of what may be new below the roots."""
@@ -237,7 +238,7 @@ class Inspector:
         times = Times(waiting.seen_at, settled_at, measure_s=self._clock() - started_s)
         outcome = self._recorder.write(ref, judgement, seen, times)
         self._lineage.came(outcome)
-        self._refusal = None
+        self._refusal, self._write_again_s = None, _LOOK_AGAIN_S
         self._known(waiting.candidate.path, waiting.lies)
         return outcome
 
@@ -287,7 +288,8 @@ class Inspector:
         if str(why) != str(self._refusal):
             self._on_note(str(why))
         self._refusal = why
-        self._again(waiting, _WRITE_AGAIN_S)
+        self._again(waiting, self._write_again_s)
+        self._write_again_s = min(2 * self._write_again_s, _WRITE_AGAIN_MAX_S)
 
     def _give_up(self, waiting: _Waiting, why: str) -> None:
         """Leave a checkpoint without a verdict: it comes back with the next rescan."""
