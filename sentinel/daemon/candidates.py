@@ -65,8 +65,12 @@ class Candidates:
         if any(candidate.step is not None for candidate in enclosing):
             return
         is_checkpoint = any(candidate.path == directory for candidate in enclosing)
-        with os.scandir(directory) as entries:
-            names = {entry.name: entry for entry in entries if not is_temporary(entry.name)}
+        try:
+            with os.scandir(directory) as entries:
+                names = {entry.name: entry for entry in entries if not is_temporary(entry.name)}
+        except OSError:
+            yield from discover(directory)  # which gives what may not be listed a name
+            return
         for name, entry in sorted(names.items()):
             if _points_inside(entry, root):
                 continue
