@@ -12,6 +12,9 @@ from sentinel.formats.scalars import as_count, as_finite, as_text
 
 NAME = "adapter_config.json"
 
+_INITS = ("init_lora_weights", "init_weights", "init_ia3_weights")
+"""The families' names for one switch: true, false, or how the weights are set at first."""
+
 
 def adapter_config_of(content: Mapping[str, object]) -> AdapterConfig:
     """Return the adapter's description; what has the wrong type is left out."""
@@ -21,7 +24,7 @@ def adapter_config_of(content: Mapping[str, object]) -> AdapterConfig:
         alpha=as_finite(content.get("lora_alpha", content.get("alpha"))),
         rslora=content.get("use_rslora") is True,
         dora=content.get("use_dora") is True,
-        init=_init(content.get("init_lora_weights", content.get("init_weights"))),
+        init=_init(next((content[name] for name in _INITS if name in content), None)),
         rank_pattern=_ranks(content.get("rank_pattern")),
         alpha_pattern=_alphas(content.get("alpha_pattern")),
         modules_to_save=_texts(content.get("modules_to_save")),

@@ -1,37 +1,34 @@
 """From a tensor's key to its module, its role, its adapter family, and whether it starts at zero.
 
-A key is ``<prefix><module>.<marker>[.<adapter>][.weight]``; the marker, a segment such as
-``lora_A`` or ``hada_w2_a``, tells the rest. The same family starts the opposite side at zero in
-different libraries: LyCORIS' convention is the one of keys without PEFT's prefix.
-
-Sources: peft/tuners/*/layer.py (`reset_lora_parameters` and its like) of
-https://github.com/huggingface/peft, lycoris/modules/*.py of
-https://github.com/KohakuBlueleaf/LyCORIS, networks/lora.py of
-https://github.com/kohya-ss/sd-scripts.
+A key is ``<prefix><module>.<marker>[.<adapter>][.weight]``; the marker tells the rest. Names
+that wrappers put between (``module.`` of data-parallel training, ``_orig_mod.`` of a compiled
+model, ``base_layer`` of an adapter over an adapter) are no part of the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from sentinel.formats.markers import DIFFUSERS_MARKERS, MARKERS, SIBLING_MARKERS, Marker, Way
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import AdapterConfig, Role, Tensor
 
 PEFT_PREFIX = "base_model.model."
+
+_PEFT_ROOT = "base_model."
 _FLAT_PREFIXES = ("lora_", "lycoris_")
+_ADAPTER_ROOTS = (*_FLAT_PREFIXES, "diffusion_model.", "text_encoders.")
+_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_COPIES = ("modules_to_save", "original_module", "base_layer")
+_PACKED = frozenset({"_data", "_scale", "_shift"})
+_DIFFUSERS_LAYERS = frozenset({"lora", "lora_linear_layer"})
+_PROCESSOR_SUFFIX = "_lora"
 
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """What a segment of a key says; the zero sides are those after default initialisation."""
-
-    role: Role
-    family: str
-    zero_peft: bool = False
-    zero_lycoris: bool = False
+_ZERO_INITS = frozenset({"default", "gaussian", "eva"})
+_MISS_INITS = frozenset({"bat", "mini"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,78 +41,6 @@ class Assignment:
     zero_at_init: bool = False
 
 
-def _always_zero(family: str) -> Marker:
-    return Marker("adapter", family, zero_peft=True, zero_lycoris=True)
-
-
-_LORA_UP = Marker("lora_up", "lora", zero_peft=True, zero_lycoris=True)
-_LORA_DOWN = Marker("lora_down", "lora")
-_MAGNITUDE = Marker("magnitude", "lora")
-_LOHA = Marker("adapter", "loha")
-_LOKR = Marker("adapter", "lokr")
-_LOKR_FIRST = Marker("adapter", "lokr", zero_peft=True)
-_LOKR_SECOND = Marker("adapter", "lokr", zero_lycoris=True)
-
-MARKERS: Mapping[str, Marker] = MappingProxyType(
-    {
-        "lora_A": _LORA_DOWN,
-        "lora_B": _LORA_UP,
-        "lora_down": _LORA_DOWN,
-        "lora_up": _LORA_UP,
-        "lora_mid": Marker("lora_mid", "lora"),
-        # An embedding is looked up in A first, so there PEFT zeroes A.
-        "lora_embedding_A": Marker("lora_down", "lora", zero_peft=True, zero_lycoris=True),
-        "lora_embedding_B": Marker("lora_up", "lora"),
-        "lora_magnitude_vector": _MAGNITUDE,
-        "dora_scale": _MAGNITUDE,
-        "lora_E": _always_zero("adalora"),
-        "hada_w1_a": _LOHA,
-        "hada_w1_b": _LOHA,
-        "hada_w2_a": Marker("adapter", "loha", zero_lycoris=True),
-        "hada_w2_b": Marker("adapter", "loha", zero_peft=True),
-        "hada_t1": _LOHA,
-        "hada_t2": _LOHA,
-        "lokr_w1": _LOKR_FIRST,
-        "lokr_w1_a": _LOKR_FIRST,
-        "lokr_w1_b": _LOKR,
-        "lokr_w2": _LOKR_SECOND,
-        "lokr_w2_a": _LOKR,
-        "lokr_w2_b": _LOKR_SECOND,
-        "lokr_t2": _LOKR,
-        "oft_R": _always_zero("oft"),
-        "oft_blocks": _always_zero("oft"),
-        "boft_R": _always_zero("boft"),
-        "boft_s": Marker("adapter", "boft"),
-        "ia3_l": Marker("adapter", "ia3"),
-        "vera_lambda_b": _always_zero("vera"),
-        "vera_lambda_d": Marker("adapter", "vera"),
-        "randlora_lambda": _always_zero("randlora"),
-        "randlora_gamma": Marker("adapter", "randlora"),
-        "miss_block": _always_zero("miss"),
-        "shira_weight": _always_zero("shira"),
-        "shira_indices": Marker("adapter", "shira"),
-        "trainable_tokens_delta": Marker("adapter", "trainable_tokens"),
-    }
-)
-"""Segments that alone make a tensor part of an adapter."""
-
-SIBLING_MARKERS: Mapping[str, Marker] = MappingProxyType(
-    {
-        "alpha": Marker("alpha", "lora"),
-        "magnitude": _MAGNITUDE,
-        "rescale": Marker("adapter", "oft"),
-        "diff": _always_zero("full"),
-        "diff_b": _always_zero("full"),
-        "w_norm": _always_zero("norm"),
-        "b_norm": _always_zero("norm"),
-    }
-)
-"""Segments that other models use too: they count beside a marker, or under a flat prefix."""
-
-_DEFAULT_INITS = frozenset({"default", "gaussian", "eva"})
-_WRAPPERS = ("modules_to_save", "original_module", "base_layer")
-
-
 def assign_roles(tensors: Iterable[Tensor], adapter: AdapterConfig | None) -> tuple[Tensor, ...]:
     """Return the tensors with role, module, family and zero side filled in.
 
@@ -123,24 +48,33 @@ def assign_roles(tensors: Iterable[Tensor], adapter: AdapterConfig | None) -> tu
     taken. An initialisation that is not known has no zero side: zeros prove nothing then.
     """
     known = tuple(tensors)
-    modules = {
-        parts.module for parts in (_split(tensor.name, MARKERS) for tensor in known) if parts
-    }
+    modules = adapted_modules(tensor.name for tensor in known)
     return tuple(_with_role(tensor, adapter, modules) for tensor in known)
+
+
+def adapted_modules(keys: Iterable[str]) -> frozenset[str]:
+    """Return the modules that carry an adapter, by the keys that alone prove it."""
+    return frozenset(parts.module for parts in map(_marked, keys) if parts)
+
+
+def is_adapter_key(key: str) -> bool:
+    """Tell whether a key alone proves that its tensor belongs to an adapter."""
+    return _marked(key) is not None or _sibling(key, frozenset()) is not None
 
 
 def role_of(
     key: str, adapter: AdapterConfig | None = None, modules: Iterable[str] = ()
 ) -> Assignment:
     """Return what one key says; ``modules`` are those known to carry an adapter."""
-    parts = _split(key, MARKERS) or _sibling(key, frozenset(modules))
+    adapted = frozenset(modules)
+    parts = _marked(key) or _sibling(key, adapted)
     if parts is None:
         return _plain(key, adapter)
-    if parts.tail == "bias":
+    if parts.tail == "bias" and parts.marker.role in {"lora_up", "lora_down"}:
         # `lora_bias=True`: the up layer's own bias, zero like the layer itself.
         return Assignment(parts.module, "bias", parts.marker.family, parts.marker.role == "lora_up")
     family = parts.marker.family
-    if family == "lora" and adapter is not None and adapter.family not in {"", "lora"}:
+    if family in {"lora", "prompt"} and adapter is not None and adapter.family not in {"", "lora"}:
         family = adapter.family
     return Assignment(parts.module, parts.marker.role, family, _starts_at_zero(parts, adapter))
 
@@ -149,12 +83,11 @@ def role_of(
 class _Parts:
     module: str
     marker: Marker
-    segment: str
     tail: str
     is_peft: bool
 
 
-def _with_role(tensor: Tensor, adapter: AdapterConfig | None, modules: set[str]) -> Tensor:
+def _with_role(tensor: Tensor, adapter: AdapterConfig | None, modules: frozenset[str]) -> Tensor:
     found = role_of(tensor.name, adapter, modules)
     return replace(
         tensor,
@@ -165,45 +98,101 @@ def _with_role(tensor: Tensor, adapter: AdapterConfig | None, modules: set[str])
     )
 
 
-def _split(key: str, markers: Mapping[str, Marker]) -> _Parts | None:
+def _segments(key: str) -> tuple[list[str], bool]:
+    """Return a key's segments without wrappers and PEFT's prefix, and whether it had that."""
+    found = [segment for segment in key.split(".") if segment not in _WRAPPERS]
+    while len(found) > 1 and found[0] == "module":
+        del found[0]
+    is_peft = len(found) > 1 and f"{found[0]}." == _PEFT_ROOT
+    if is_peft:
+        found = found[2:] if ".".join(found).startswith(PEFT_PREFIX) else found[1:]
+    return found, is_peft
+
+
+def _marked(key: str) -> _Parts | None:
     """Split a key at its last marker; what follows it is an adapter's name and a tail."""
-    is_peft = key.startswith(PEFT_PREFIX)
-    segments = key.removeprefix(PEFT_PREFIX).split(".")
+    segments, is_peft = _segments(key)
     for at in range(len(segments) - 1, -1, -1):
-        marker = markers.get(segments[at])
+        marker = MARKERS.get(".".join(segments[at : at + 2])) or MARKERS.get(segments[at])
         if marker is not None:
-            tail = segments[-1] if at < len(segments) - 1 else ""
-            return _Parts(".".join(segments[:at]), marker, segments[at], tail, is_peft)
+            return _parts(segments[:at], marker, segments[at + 1 :], is_peft=is_peft)
+        older = DIFFUSERS_MARKERS.get(segments[at])
+        module = _diffusers_module(segments[:at]) if older else None
+        if older is not None and module is not None:
+            return _parts(module, older, segments[at + 1 :], is_peft=is_peft)
     return None
 
 
-def _sibling(key: str, modules: frozenset[str]) -> _Parts | None:
-    parts = _split(key, SIBLING_MARKERS)
-    if parts is None or parts.tail not in {"", "weight"}:
+def _diffusers_module(before: list[str]) -> list[str] | None:
+    """Return the module before an older diffusers marker, None when there is no such marker.
+
+    ``x.to_q.lora.down`` and ``x.to_q.lora_linear_layer.down`` belong to ``x.to_q``, and so does
+    ``x.processor.to_q_lora.down`` (https://github.com/huggingface/diffusers,
+    src/diffusers/utils/state_dict_utils.py).
+    """
+    if not before:
         return None
-    return parts if parts.module in modules or parts.module.startswith(_FLAT_PREFIXES) else None
+    if before[-1] in _DIFFUSERS_LAYERS:
+        return before[:-1]
+    name = before[-1].removesuffix(_PROCESSOR_SUFFIX)
+    if name == before[-1] or not name:
+        return None
+    outer = before[:-2] if before[-2:-1] == ["processor"] else before[:-1]
+    return [*outer, *(["to_out", "0"] if name == "to_out" else [name])]
+
+
+def _parts(before: list[str], marker: Marker, after: list[str], *, is_peft: bool) -> _Parts:
+    module = [segment for segment in before if segment != "base_layer"]
+    return _Parts(".".join(module), marker, after[-1] if after else "", is_peft)
+
+
+def _sibling(key: str, modules: frozenset[str]) -> _Parts | None:
+    """Split a key at a marker that counts only where its module is known for an adapter's."""
+    segments, is_peft = _segments(key)
+    if len(segments) > 1 and segments[-1] == "weight" and ".".join(segments[:-1]) in modules:
+        # LyCORIS' IA3: the only family whose own tensor has no name but this.
+        return _parts(segments[:-1], _LYCORIS_IA3, [], is_peft=is_peft)
+    at = len(segments) - (2 if segments[-1] == "weight" else 1)
+    marker = SIBLING_MARKERS.get(segments[at]) if at >= 0 else None
+    if marker is None:
+        return None
+    parts = _parts(segments[:at], marker, segments[at + 1 :], is_peft=is_peft)
+    is_known = parts.module in modules or parts.module.startswith(_ADAPTER_ROOTS)
+    return parts if is_known else None
 
 
 def _starts_at_zero(parts: _Parts, adapter: AdapterConfig | None) -> bool:
     init = adapter.init if adapter is not None else "default"
     marker = parts.marker
-    if init == "mica":
-        return marker.role == "lora_down"
+    if marker.family == "lora":
+        if adapter is not None and adapter.family == "adalora":
+            return False
+        if init == "mica":
+            return marker.role == "lora_down"
+    way = _way(init, marker.family, is_peft=parts.is_peft)
+    return way is not None and way in marker.zero
+
+
+def _way(init: str, family: str, *, is_peft: bool) -> Way | None:
+    """Return how an initialisation's name says that the tensors were set, None: not at zero."""
     if init == "lycoris":
-        return marker.zero_lycoris
-    if init not in _DEFAULT_INITS:
-        return False
-    if adapter is not None and adapter.family == "adalora":
-        return parts.segment == "lora_E"
-    return marker.zero_peft if parts.is_peft else marker.zero_lycoris
+        return "lycoris"
+    if init == "scalar":
+        return "scalar"
+    # What `gaussian` names in C3A is the one tensor itself.
+    known = init == "default" or (init in _ZERO_INITS and family != "c3a")
+    if not known and not (family == "miss" and init in _MISS_INITS):
+        return None
+    return "peft" if is_peft else "lycoris"
 
 
 def _plain(key: str, adapter: AdapterConfig | None) -> Assignment:
     """Return the assignment of a key without marker: a whole copy, a base weight, or unknown."""
-    is_peft = key.startswith(PEFT_PREFIX)
-    segments = key.removeprefix(PEFT_PREFIX).split(".")
+    segments, is_peft = _segments(key)
+    while len(segments) > 2 and segments[-1] in _PACKED:  # noqa: PLR2004 - module, name, wrapper
+        del segments[-1]
     tail = segments[-1]
-    wrapper = next((name for name in _WRAPPERS if name in segments), None)
+    wrapper = next((name for name in _COPIES if name in segments), None)
     module = ".".join(segments[: segments.index(wrapper)] if wrapper else segments[:-1])
     if wrapper == "modules_to_save":
         return Assignment(module, "modules_to_save")
@@ -215,3 +204,6 @@ def _plain(key: str, adapter: AdapterConfig | None) -> Assignment:
     if tail == "bias" and not any(name in segments for name in saved):
         return Assignment(module, "bias")
     return Assignment(module, "modules_to_save")
+
+
+_LYCORIS_IA3 = Marker("adapter", "ia3", frozenset({"lycoris", "scalar"}))
