@@ -10,6 +10,8 @@ from typing import Literal
 from sentinel.daemon.journal import Judged
 from sentinel.repairs.plan import Plan
 
+Result = Literal["fixed", "worse", "not fixed", "no effect"]
+
 CLEAN_UNTIL_FIXED = 2
 """So many checkpoints in a row without the finding are needed before a repair counts."""
 
@@ -21,7 +23,7 @@ WORSE = 1.1
 class Proof:
     """What became of a repair, with the numbers that show it; losses are None when unknown."""
 
-    result: Literal["fixed", "worse", "not fixed", "no effect"]
+    result: Result
     message: str
     loss_before: float | None
     loss_after: float | None
@@ -39,29 +41,43 @@ def verify(
 
     ``after`` are the checkpoints of the attempt that the plan started, ``effect`` maps what the
     plan changed ("precision") to the setting that shows it, ``ended`` says that no more come.
+    One that could not be read proves nothing, one that is faulty for another reason no success.
     """
-    if not after:
+    readable = [judged for judged in after if judged.level != "unreadable"]
+    if not readable:
         return None
-    newest = after[-1]
+    newest = readable[-1]
     numbers = (loss_before, newest.loss)
-    missing = _without_effect(plan, newest, effect)
-    if missing is not None:
-        return Proof("no effect", missing, *numbers)
-    back = [
-        judged for judged in after if {found.rule for found in judged.findings} & set(plan.rules)
-    ]
-    if back:
-        rules = ", ".join(plan.rules)
-        return Proof("not fixed", f"{rules} is back at {_place(back[0])}", *numbers)
-    if len(after) < CLEAN_UNTIL_FIXED and not ended:
+    refuted = _refuted(plan, readable, effect)
+    if refuted is not None:
+        return Proof(*refuted, *numbers)
+    if len(readable) < CLEAN_UNTIL_FIXED and not ended:
         return None
-    many = f"{len(after)} checkpoint{'s' if len(after) > 1 else ''}"
+    many = f"{len(readable)} checkpoint{'s' if len(readable) > 1 else ''}"
     fact = f"{', '.join(plan.rules)} is gone from {many} up to {_place(newest)}"
     if _finite(loss_before) and _finite(newest.loss):
         fact += f", loss {loss_before:.3f} -> {newest.loss:.3f}"
         if (newest.loss or 0.0) > WORSE * (loss_before or 0.0):
             return Proof("worse", fact, *numbers)
     return Proof("fixed", fact, *numbers)
+
+
+def _refuted(
+    plan: Plan, readable: Sequence[Judged], effect: Mapping[str, str]
+) -> tuple[Result, str] | None:
+    """Return why the repair did not help, None while nothing speaks against it."""
+    missing = _without_effect(plan, readable[-1], effect)
+    if missing is not None:
+        return "no effect", missing
+    rules = ", ".join(plan.rules)
+    for judged in readable:
+        if {found.rule for found in judged.findings} & set(plan.rules):
+            return "not fixed", f"{rules} is back at {_place(judged)}"
+    for judged in readable:
+        if judged.level == "faulty":
+            others = ", ".join(dict.fromkeys(found.rule for found in judged.findings))
+            return "worse", f"{rules} is gone, but {_place(judged)} shows {others}"
+    return None
 
 
 def _without_effect(plan: Plan, judged: Judged, effect: Mapping[str, str]) -> str | None:
