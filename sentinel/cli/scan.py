@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from sentinel.cli.options import ANY_PATH, judging, rules_of, settled
-from sentinel.cli.output import OutputClosed, console, say
+from sentinel.cli.output import OutputClosed, complain, console, say
 from sentinel.verdict import Level
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def command(
         entries = log_scan(judgements, log)
     else:
         entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
+    if not entries:
+        complain("no checkpoint was found there, so nothing is known to be good")
     # A reader that went away, as `head -1` does, does not change what was found.
     with suppress(OutputClosed):
         _show(entries, form, verbose=verbose)

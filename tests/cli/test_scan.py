@@ -70,6 +70,16 @@ def test_exit_codes(sentinel, tree, arguments, code):
     assert sentinel("scan", *arguments).code == code
 
 
+def test_nothing_found_is_said(sentinel, here):
+    """An empty directory is no success, and it is told why."""
+    (here / "empty").mkdir()
+
+    ran = sentinel("scan", "empty")
+
+    assert ran.out.startswith("0 checkpoints: ")
+    assert ran.err.startswith("sentinel: no checkpoint was found there")
+
+
 def test_the_settings_file_chooses_what_fails(sentinel, tree):
     """`fail_on` of sentinel.yaml counts, the command line wins over it."""
     (tree / "sentinel.yaml").write_text("fail_on: suspect\n")
