@@ -65,7 +65,9 @@ class Tensor:
     ``dtype`` is a safetensors name ("F32", "BF16", ...), ``offset`` the first byte inside the
     member, ``module`` the path of the module it belongs to without wrappers ("" when unknown).
     ``zero_at_init`` says that the adapter family starts this tensor at exactly zero, so that
-    zeros mean "not yet updated" and not "damaged".
+    zeros mean "not yet updated" and not "damaged". ``strides`` count elements, as torch does;
+    None when the elements lie row by row, as in every other container. ``big_endian`` says that
+    the bytes of each element are the other way round.
     """
 
     name: str
@@ -78,6 +80,13 @@ class Tensor:
     module: str = ""
     family: str = ""
     zero_at_init: bool = False
+    strides: tuple[int, ...] | None = None
+    big_endian: bool = False
+
+    @property
+    def is_dense(self) -> bool:
+        """Tell whether the bytes are exactly the elements, each once, in whatever order."""
+        return self.strides is None or is_dense(self.shape, self.strides)
 
     @property
     def numel(self) -> int:
@@ -86,6 +95,18 @@ class Tensor:
         for extent in self.shape:
             count *= extent
         return count
+
+
+def is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Tell whether strides put every element in a place of its own, without a gap."""
+    expected = 1
+    for stride, extent in sorted(zip(strides, shape, strict=True)):
+        if extent == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= extent
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +204,9 @@ class BaseWeight:
     """One weight of the model under an adapter, under the name of its module.
 
     ``dtype`` is the safetensors dtype of the stored tensor, ``scheme`` how it is packed
-    ("none", "nf4", "fp4", "int8"). The features are those of the unpacked weight, [out, in]
-    (for an embedding: [rows, columns]), None when the packing does not tell.
+    ("none", "nf4", "gptq-int4", "fp8", ...). The features are those of the unpacked weight,
+    [out, in] (for an embedding: [rows, columns]), None when the packing does not tell.
+    ``stored`` is where its codes lie: a member relative to the base's path.
     """
 
     module: str
@@ -193,6 +215,7 @@ class BaseWeight:
     scheme: str
     out_features: int | None
     in_features: int | None
+    stored: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,145 +1,174 @@
 """The model under an adapter: its weights by module, unpacked shapes, and how they are packed.
 
-Headers only, and the small JSON tensors in which bitsandbytes keeps what a 4-bit weight was
-(`QuantState.as_dict`, bitsandbytes/functional.py of
-https://github.com/bitsandbytes-foundation/bitsandbytes).
+Headers, configuration files and a few small tensors (a JSON text, a shape) are read, never a
+weight. What the keys of each scheme mean is said in `sentinel.formats.quantized`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Base, BaseWeight, Tensor, path_text
 from sentinel.errors import ConfigError, InputError, MissingMemberError
-from sentinel.formats.containers.json_text import parse_json_object, read_json_object
+from sentinel.formats.base_description import describe
+from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import open_regular
-from sentinel.formats.layouts.base import place_at
-from sentinel.formats.layouts.parts import MODEL_CONFIG
-from sentinel.formats.scalars import as_count, as_text
-from sentinel.formats.shards import has_weights, read_weights
+from sentinel.formats.layouts.base import files_at, place_at
+from sentinel.formats.quantized.registry import by_module, unpack
+from sentinel.formats.quantized.stored import Description, Packed, Stored
+from sentinel.formats.shards import MODEL, has_weights, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_QUANT_STATE = ".quant_state.bitsandbytes__"
-_QUANT_STATE_LIMIT_BYTES = 64 * 1024
-_PRECISIONS: Mapping[str, str] = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+_PIPELINE = "model_index.json"
+_STEMS = (MODEL, "diffusion_pytorch_model")
+_DENOISERS = frozenset({"transformer", "unet"})
+_SMALL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Packing:
-    scheme: str
-    shape: tuple[int | None, int | None]
+class _Model:
+    """One model's weights, and the precision that they or their configuration name."""
+
+    weights: tuple[BaseWeight, ...]
+    declared: str | None
+    compute_dtype: str | None
 
 
 def read_base(path: Path) -> Base:
-    """Read a base model's directory: `config.json` and safetensors, whole or in shards.
+    """Read a base model: a directory with `config.json`, a diffusers pipeline, or one file.
 
-    Unquantised weights and those of bitsandbytes (nf4, fp4, int8) are understood; the ``scheme``
-    of any other packing is its ``quant_method`` and features are None. Raises ConfigError when
-    the path is no directory, InputError when a file in it is broken or not there.
+    Its weights are safetensors, whole or in shards. Those packed in a way nobody here knows have
+    the scheme their configuration names, or "unknown", and no features. A pipeline's modules
+    have their component's name in front. Raises ConfigError when the path is no directory and no
+    safetensors file, InputError when a file is broken or not there.
     """
+    if path.is_file() and path.suffix == ".safetensors":
+        draft = Draft(path.parent)
+        draft.read_tensors(path.name)
+        draft.raise_first()
+        return _base(path, _model(path.parent, draft.tensors, Description()))
     if not path.is_dir():
         raise ConfigError(
             f"base '{path_text(path)}'",
-            fact="is no directory",
+            fact="is no directory and no safetensors file",
             todo="give the directory with its config.json",
         )
-    config = read_json_object(path / MODEL_CONFIG)
+    components = _components(path)
+    if not components:
+        return _base(path, _read_model(path))
+    models = {name: _read_model(path / name) for name in components}
+    first = models[components[0]]
+    weights = tuple(
+        _inside(name, weight) for name, model in models.items() for weight in model.weights
+    )
+    return _base(path, replace(first, weights=weights))
+
+
+def _base(path: Path, model: _Model) -> Base:
+    """Return the base; how it as a whole is packed say its weights, else its description."""
+    schemes = sorted({weight.scheme for weight in model.weights} - {"none"})
+    scheme = "+".join(schemes) or model.declared or "none"
+    return Base(path, scheme, model.compute_dtype, model.weights)
+
+
+def _components(path: Path) -> list[str]:
+    """Return a pipeline's directories with weights; the denoiser, which is trained, comes first."""
+    place = place_at(path)
+    if _PIPELINE not in place.files:
+        return []
+    found = [name for name in sorted(place.directories) if _stem_in(files_at(path / name))]
+    return sorted(found, key=lambda name: name not in _DENOISERS)
+
+
+def _inside(component: str, weight: BaseWeight) -> BaseWeight:
+    stored = weight.stored
+    return replace(
+        weight,
+        module=f"{component}.{weight.module}",
+        tensor=f"{component}.{weight.tensor}",
+        stored=replace(stored, member=f"{component}/{stored.member}") if stored else None,
+    )
+
+
+def _read_model(path: Path) -> _Model:
     files = place_at(path).files
-    if not has_weights(files):
+    description = describe(path, files)
+    stem = _stem_in(files)
+    if stem is None:
         raise MissingMemberError(
             f"base '{path_text(path)}'",
             fact="holds no model.safetensors",
             todo="give a model saved as safetensors",
         )
     draft = Draft(path)
-    read_weights(draft, files)
+    read_weights(draft, files, stem)
     draft.raise_first()
-    quantization = config.get("quantization_config")
-    packing = quantization if isinstance(quantization, dict) else {}
-    weights = tuple(_weights(path, draft.tensors, _declared(packing)))
-    return Base(path, _scheme(weights, packing), _compute_dtype(config, packing), weights)
+    return _model(path, draft.tensors, description)
 
 
-def _weights(
-    path: Path, tensors: Mapping[str, Tensor], declared: str | None
-) -> Iterator[BaseWeight]:
-    states = {
-        name.partition(_QUANT_STATE)[0]: tensor
-        for name, tensor in tensors.items()
-        if _QUANT_STATE in name
+def _stem_in(files: frozenset[str]) -> str | None:
+    return next((stem for stem in _STEMS if has_weights(files, stem)), None)
+
+
+def _model(root: Path, tensors: Mapping[str, Tensor], description: Description) -> _Model:
+    small = _SmallReader(root)
+    unpacked = {
+        module: unpack(Stored(module, parts, description, small.read, small.metadata))
+        for module, parts in by_module(tensors).items()
     }
-    for name, tensor in tensors.items():
-        if not name.endswith(".weight"):
-            continue
-        module = name.removesuffix(".weight")
-        if name in states:
-            packing = _four_bit(path, states[name])
-        else:
-            packing = _unpacked(tensor, module, tensors, declared)
-        yield BaseWeight(module, name, tensor.dtype, packing.scheme, *packing.shape)
+    found = {module: packed for module, packed in unpacked.items() if packed is not None}
+    weights = tuple(_weight(module, packed) for module, packed in found.items())
+    return _Model(weights, description.method, _compute_dtype(found.values(), description))
 
 
-def _unpacked(
-    tensor: Tensor, module: str, tensors: Mapping[str, Tensor], declared: str | None
-) -> _Packing:
-    shape = _features(tensor.shape)
-    if tensor.dtype == "I8" and f"{module}.SCB" in tensors:
-        return _Packing("int8", shape)
-    if tensor.dtype in {"F32", "F16", "BF16", "F64"}:
-        return _Packing("none", shape)
-    return _Packing(declared or "unknown", (None, None))
+def _weight(module: str, packed: Packed) -> BaseWeight:
+    tensor, shape = packed.tensor, packed.shape
+    return BaseWeight(
+        module=module,
+        tensor=tensor.name,
+        dtype=tensor.dtype,
+        scheme=packed.scheme,
+        out_features=shape[0] if shape else None,
+        in_features=shape[1] if len(shape) > 1 else None,
+        stored=tensor,
+    )
 
 
-def _four_bit(path: Path, state: Tensor) -> _Packing:
-    """Read the JSON that bitsandbytes keeps as bytes in a tensor beside the packed weight."""
-    scheme = state.name.partition(_QUANT_STATE)[2]
-    file = path / state.member
-    if state.size_bytes > _QUANT_STATE_LIMIT_BYTES:
-        raise InputError(
-            f"tensor '{state.name}'",
-            where=f"in '{path_text(file)}'",
-            fact=f"has {state.size_bytes} bytes for a short text",
-            todo="it is damaged",
-        )
-    with open_regular(file) as (opened, _size_bytes):
-        opened.seek(state.offset)
-        content = parse_json_object(file, opened.read(state.size_bytes))
-    shape = content.get("shape")
-    extents = tuple(as_count(extent) for extent in shape) if isinstance(shape, list) else ()
-    kind = as_text(content.get("quant_type"))
-    return _Packing(kind or scheme, _features(extents))
+def _compute_dtype(found: Iterable[Packed], description: Description) -> str | None:
+    """Return the one precision the packed weights are multiplied in, else the model's own."""
+    named = {packed.compute_dtype for packed in found if packed.scheme != "none"} - {None}
+    return named.pop() if len(named) == 1 else description.dtype
 
 
-def _features(shape: tuple[int | None, ...]) -> tuple[int | None, int | None]:
-    """Return (out, in) of a weight [out, in, ...]; a vector has only out."""
-    out_features = shape[0] if shape else None
-    return out_features, shape[1] if len(shape) > 1 else None
+class _SmallReader:
+    """Small tensors and the metadata of the files of one model."""
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._metadata: dict[str, Mapping[str, str]] = {}
 
-def _declared(packing: Mapping[str, object]) -> str | None:
-    return as_text(packing.get("quant_method"))
+    def read(self, tensor: Tensor) -> bytes:
+        """Return the bytes of a small tensor."""
+        file = self._root / tensor.member
+        if tensor.size_bytes > _SMALL_BYTES:
+            raise InputError(
+                f"tensor '{tensor.name}'",
+                where=f"in '{path_text(file)}'",
+                fact=f"has {tensor.size_bytes} bytes for a short text",
+                todo="it is damaged",
+            )
+        with open_regular(file) as (opened, _size_bytes):
+            opened.seek(tensor.offset)
+            return opened.read(tensor.size_bytes)
 
-
-def _scheme(weights: tuple[BaseWeight, ...], packing: Mapping[str, object]) -> str:
-    """Return how the base as a whole is packed: by its weights, else by its description."""
-    schemes = sorted({weight.scheme for weight in weights} - {"none"})
-    if schemes:
-        return "+".join(schemes)
-    return _declared(packing) or "none"
-
-
-def _compute_dtype(config: Mapping[str, object], packing: Mapping[str, object]) -> str | None:
-    """Return what the layers compute in: bitsandbytes says it, otherwise the weights' dtype."""
-    if packing.get("load_in_4bit") is True:
-        named = as_text(packing.get("bnb_4bit_compute_dtype")) or "float32"
-    elif packing.get("load_in_8bit") is True:
-        # MatMul8bitLt casts its inputs to float16 whatever the model's dtype is.
-        named = "float16"
-    else:
-        named = as_text(config.get("dtype")) or as_text(config.get("torch_dtype")) or ""
-    return _PRECISIONS.get(named.removeprefix("torch."))
+    def metadata(self, tensor: Tensor) -> Mapping[str, str]:
+        """Return the metadata of the file a tensor lies in."""
+        if tensor.member not in self._metadata:
+            header = read_safetensors_header(self._root / tensor.member)
+            self._metadata[tensor.member] = header.metadata
+        return self._metadata[tensor.member]

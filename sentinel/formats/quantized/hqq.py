@@ -1,0 +1,61 @@
+"""HQQ: `W_q` in groups, with everything about it as small tensors beside it.
+
+Source: hqq/core/quantize.py (`HQQLinear.state_dict`) of https://github.com/mobiusml/hqq.
+"""
+
+from __future__ import annotations
+
+from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
+
+PARTS = frozenset(
+    {
+        "W_q",
+        "scale",
+        "zero",
+        "shape",
+        "nbits",
+        "group_size",
+        "axis",
+        "packing",
+        "compute_dtype",
+        "view_as_float",
+        "unpack_view_dtype",
+        "encoded_state_dict",
+        "stores_quant_config",
+        "channel_wise",
+        "offload_meta",
+        "optimize",
+        "quant_scale",
+        "quant_zero",
+        "round_zero",
+    }
+)
+
+_MATRIX_AXES = 2
+
+
+def unpack(stored: Stored) -> Packed | None:
+    """Return the weight by its tensors `shape` and `nbits`; texts lie as ASCII codes."""
+    codes = stored.parts.get("W_q")
+    if codes is None:
+        return None
+    extents = _numbers(stored, "shape")
+    bits = _numbers(stored, "nbits") or (stored.description.bits,)
+    return Packed(
+        f"hqq-int{bits[0]}",
+        codes,
+        extents if len(extents) == _MATRIX_AXES else (None, None),
+        precision_named(_text(stored, "compute_dtype")),
+    )
+
+
+def _numbers(stored: Stored, part: str) -> tuple[int, ...]:
+    tensor = stored.parts.get(part)
+    return counts_of(stored.read(tensor), tensor.dtype) if tensor is not None else ()
+
+
+def _text(stored: Stored, part: str) -> str:
+    tensor = stored.parts.get(part)
+    if tensor is None or tensor.dtype != "U8":
+        return ""
+    return stored.read(tensor).decode("ascii", "replace")
