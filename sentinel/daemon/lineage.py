@@ -59,7 +59,8 @@ class Lineage:
     def _readable(self, ref: RunRef, group: str) -> Iterator[Inspected]:
         """Yield what the journal knows to come before, newest first, as far as it is unchanged."""
         for judged in self._known(ref, group):
-            if not os.path.lexists(judged.path):
+            # What could not be read then would only cost its reader's life again.
+            if judged.level == "unreadable" or not os.path.lexists(judged.path):
                 continue
             try:
                 read = self._read(judged.path)

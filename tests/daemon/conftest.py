@@ -144,10 +144,18 @@ class Saves:
     """Checkpoints as trainers write them, small enough to write hundreds."""
 
     @staticmethod
-    def single(step: int | None, *, zero: bool = False, nan: bool = False, side: int = 16) -> bytes:
-        """The bytes of one file as sd-scripts writes it, its updates known."""
+    def single(
+        step: int | None,
+        *,
+        zero: bool = False,
+        nan: bool = False,
+        like: int | None = None,
+        side: int = 16,
+    ) -> bytes:
+        """The bytes of one file as sd-scripts writes it, with the values of step ``like``."""
+        moved = (step if like is None else like) or 0
         generator = np.random.default_rng(0)
-        up = generator.standard_normal((side, 4)) * 0.01 + (step or 0) * 1e-6
+        up = generator.standard_normal((side, 4)) * 0.01 + moved * 1e-6
         up = (up * (not zero)).astype(np.float32)
         up[0, 0] = np.nan if nan else up[0, 0]
         down = generator.uniform(-0.2, 0.2, (4, side)).astype(np.float32)
@@ -160,7 +168,7 @@ class Saves:
         return save(tensors, metadata if step is None else metadata | {"ss_steps": str(step)})
 
     @classmethod
-    def file(cls, path: Path, step: int | None = None, **how: bool) -> Path:
+    def file(cls, path: Path, step: int | None = None, **how: int) -> Path:
         """Write one such file under another name and rename it, as careful trainers do."""
         path.parent.mkdir(parents=True, exist_ok=True)
         being_written = path.with_name(f"{path.name}.tmp")
