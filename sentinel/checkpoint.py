@@ -152,6 +152,46 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterState:
+    """What an optimizer keeps about one parameter, under the names of its `state_dict`.
+
+    ``name`` is the parameter's own, None when the optimizer knows it by ``index`` alone;
+    ``group`` is the place of its group in the state's ``groups``.
+    """
+
+    index: int
+    name: str | None
+    group: int | None
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """The settings that some parameters share.
+
+    A pair such as ``betas`` is kept as ``betas.0`` and ``betas.1``; ``tensors`` holds the settings that are kept as tensors of one element.
+    """
+
+    settings: Mapping[str, str | int | float | bool]
+    tensors: Mapping[str, Tensor]
+    parameter_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerState:
+    """A saved optimizer as its file describes it; no tensor's value has been read.
+
+    ``opaque_count`` counts values of a kind that cannot be looked into.
+    """
+
+    member: str
+    groups: tuple[ParameterGroup, ...]
+    parameters: tuple[ParameterState, ...]
+    opaque_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a trainer saved in one go, understood as far as its headers go.
 
@@ -160,6 +200,7 @@ class Checkpoint:
     completion mark was seen, False when it is missing, None when the layout has none.
     ``settings`` holds flat training settings by dotted name (``precision.adapter``,
     ``optimizer.name``, ``base.quantization``, ``versions.peft``, ``device.bf16`` ...).
+    ``optimizer`` is None when none was saved, or when it could not be understood.
     """
 
     path: Path
@@ -175,6 +216,7 @@ class Checkpoint:
     metrics: tuple[Metric, ...] = ()
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     faults: tuple[Fault, ...] = ()
+    optimizer: OptimizerState | None = None
 
     @property
     def root(self) -> Path:

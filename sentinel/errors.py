@@ -59,6 +59,12 @@ class MissingMemberError(InputError):
     rule = "missing-shard"
 
 
+class UnsafePickleError(InputError):
+    """A pickle that would call something which no checkpoint needs; nothing of it was run."""
+
+    rule = "unsafe-pickle"
+
+
 class UnreadableError(InputError):
     """The operating system does not let us read the file."""
 

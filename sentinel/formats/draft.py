@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from sentinel.checkpoint import (
     Fault,
     Member,
     Metric,
+    OptimizerState,
     Part,
     Tensor,
     path_text,
@@ -19,12 +21,18 @@ from sentinel.checkpoint import (
 from sentinel.errors import InputError, MissingMemberError
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.safetensors import read_safetensors_header
+from sentinel.formats.containers.torch_file import read_torch_file
+from sentinel.formats.containers.torch_objects import TorchFile
 from sentinel.formats.files import stat_member
+from sentinel.formats.optimizer_state import optimizer_state_of
 from sentinel.formats.roles import assign_roles
 from sentinel.formats.settings import Setting, adapter_precision
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+STATE_DICT = "state_dict"
+"""Under which many trainers wrap the weights beside other things."""
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -36,6 +44,7 @@ class Draft:
         self.root = root
         self.members: dict[str, Member] = {}
         self.tensors: dict[str, Tensor] = {}
+        self.optimizer: OptimizerState | None = None
         self._faults: dict[tuple[str, str], Fault] = {}
         self._errors: list[InputError] = []
 
@@ -91,6 +100,40 @@ class Draft:
                 self.fault(self._twice(tensor), "weights", name)
         return header.metadata
 
+    def read_torch(self, name: str) -> object:
+        """Note a file of `torch.save` with weights, take its tensors and return its tree.
+
+        Weights below a `state_dict` lose that prefix, and then nothing else counts as one.
+        Returns None after a fault.
+        """
+        found = self._torch_file(name, "weights")
+        if found is None:
+            return None
+        wrapped = isinstance(found.tree, dict) and isinstance(found.tree.get(STATE_DICT), dict)
+        prefix = f"{STATE_DICT}." if wrapped else ""
+        for tensor in found.tensors:
+            if not tensor.name.startswith(prefix):
+                continue
+            named = replace(tensor, name=tensor.name.removeprefix(prefix))
+            if self.tensors.setdefault(named.name, named) is not named:
+                self.fault(self._twice(named), "weights", name)
+        return found.tree
+
+    def read_optimizer(self, name: str) -> None:
+        """Note a file of `torch.save` with an optimizer's state and take what it describes."""
+        found = self._torch_file(name, "optimizer")
+        if found is not None:
+            self.optimizer = optimizer_state_of(found.tree, name)
+
+    def _torch_file(self, name: str, part: Part) -> TorchFile | None:
+        if self.add_member(name, part) is None:
+            return None
+        try:
+            return read_torch_file(self.root / name, member=name)
+        except InputError as error:
+            self.fault(error, part, name)
+            return None
+
     def missing_weights(self, what: str) -> None:
         """Say that no file with weights is here."""
         error = MissingMemberError(
@@ -138,6 +181,7 @@ class Draft:
             metrics=metrics,
             settings={**known, **settings},
             faults=self.faults,
+            optimizer=self.optimizer,
         )
 
     def _twice(self, tensor: Tensor) -> InputError:

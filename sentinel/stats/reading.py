@@ -6,12 +6,14 @@ ordinary error.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from sentinel.checkpoint import Identity, path_text
+from sentinel.dtypes import DTYPES
 from sentinel.errors import ChangedWhileReadError, UnreadableError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from sentinel.checkpoint import Checkpoint
+    from sentinel.checkpoint import Checkpoint, Tensor
 
 
 class MemberFile:
@@ -93,6 +95,35 @@ class MemberFile:
             fact=f"cannot be read ({error.strerror})",
             todo="check its permissions and the disk",
         )
+
+
+class MemberFiles:
+    """The members of a checkpoint, each opened when first asked for, closed together."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._root = checkpoint.root
+        self._open: dict[str, MemberFile] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        self._stack.close()
+
+    def open(self, member: str) -> MemberFile:
+        """Return the open file of a member; raises as `MemberFile` does."""
+        if member not in self._open:
+            self._open[member] = self._stack.enter_context(MemberFile(self._root / member))
+        return self._open[member]
+
+    def blocks(self, tensor: Tensor, buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """Yield a dense tensor's bytes, little-endian, in pieces of the buffer's size."""
+        file = self.open(tensor.member)
+        for piece in file.blocks(tensor.offset, tensor.size_bytes, buffer):
+            if tensor.big_endian:
+                piece.view(f"u{DTYPES[tensor.dtype].bits // 8}").byteswap(inplace=True)
+            yield piece
 
 
 def current_identity(checkpoint: Checkpoint) -> Identity:

@@ -1,0 +1,36 @@
+"""What a pickle becomes when nothing is called: plain containers and symbolic nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A class or function that a pickle names, under Python 3's name for its module."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call that a pickle asks for and nobody made; ``state`` is what BUILD would have set.
+
+    It is changed only while its pickle is read, and compared by identity, so that no value of a
+    file makes a comparison deep.
+    """
+
+    target: Global
+    arguments: tuple[object, ...]
+    state: object = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Persistent:
+    """Something that lies outside the pickle, by the name that its writer gave it."""
+
+    key: object

@@ -1,0 +1,50 @@
+"""Files of `torch.save` of any age: `.pt`, `.pth`, `.bin`, `.ckpt`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import path_text
+from sentinel.errors import InputError, TruncatedError
+from sentinel.formats.containers.torch_legacy import read_torch_legacy
+from sentinel.formats.containers.torch_zip import read_torch_zip
+from sentinel.formats.containers.zip_directory import LOCAL_MAGIC
+from sentinel.formats.files import open_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel.formats.containers.torch_objects import TorchFile
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_TAR_MAGIC = b"ustar"
+_TAR_MAGIC_AT = 257
+
+
+def read_torch_file(path: Path, *, member: str | None = None) -> TorchFile:
+    """Read what a file of `torch.save` says about itself; nothing in it is run.
+
+    ``member`` is the file's name inside its checkpoint, its own name if not given. Raises
+    TruncatedError when the file is cut short, UnsafePickleError when loading it would call
+    something that no checkpoint needs, another InputError when it is no such file.
+    """
+    subject = f"file '{path_text(path)}'"
+    name = path.name if member is None else member
+    with open_regular(path) as (file, size_bytes):
+        head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
+        file.seek(0)
+        if not head.strip(b"\0"):
+            raise TruncatedError(
+                subject,
+                fact="is empty" if not size_bytes else "begins with zeros",
+                todo="the write was cut short, or is still going on",
+            )
+        if head.startswith(LOCAL_MAGIC):
+            return read_torch_zip(file, path, size_bytes, member=name)
+        if head[_TAR_MAGIC_AT:] == _TAR_MAGIC:
+            raise InputError(
+                subject,
+                fact="is of torch before version 0.1.10, which sentinel does not read",
+                todo="load and save it with a newer torch",
+            )
+        return read_torch_legacy(file, path, size_bytes, member=name)
