@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sentinel.verdict import Safety, Scope, Severity
 
-TableName = Literal["tensors", "pairs", "checkpoint", "metrics", "faults", "base"]
+TableName = Literal[
+    "tensors",
+    "pairs",
+    "effects",
+    "checkpoint",
+    "metrics",
+    "faults",
+    "base",
+    "optimizer",
+    "optimizer_groups",
+]
 Parameter = bool | int | float | str
 Cell = bool | int | float | str | list[int] | None
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]

@@ -1,9 +1,4 @@
-"""Up and down matrices taken together: what an adapter adds to a weight, without forming it.
-
-The Frobenius norm of B·A follows from two rank-sized Gram matrices,
-``‖B·A‖² = trace((BᵀB)(AAᵀ))``, so a module costs its own two matrices and nothing of the size
-of the base weight.
-"""
+"""Up and down matrices taken together: what a LoRA adds to a weight, without forming it."""
 
 from __future__ import annotations
 
@@ -11,25 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from sentinel.stats.gram import multiplicable, product_norm
 from sentinel.stats.scale import scale_of
-from sentinel.stats.values import as_float64, is_decodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from numpy.typing import NDArray
-
     from sentinel.checkpoint import AdapterConfig, Tensor
     from sentinel.stats.moments import Moments
     from sentinel.stats.reading import MemberFile
-
-PIECE_BYTES = 8 * 1024 * 1024
-"""Bytes of a matrix in memory at a time."""
-
-LARGEST_RANK = 4096
-"""Above this a Gram matrix would outgrow the adapter; no adapter trains such a rank."""
 
 _COMPONENTS = {
     "lora_unet": "unet",
@@ -92,7 +77,7 @@ def pair_row(
     """
     up, down = moments[pair.up.name], moments[pair.down.name]
     rank = pair.down.shape[0] if pair.down.shape else 0
-    alpha, scale = scale_of(pair.module, rank, _alpha_value(pair, moments), adapter)
+    alpha, scale = scale_of(pair.module, rank, alpha_value(pair.alpha, moments), adapter)
     side = pair.zero_side
     return {
         "module": pair.module,
@@ -119,10 +104,11 @@ def pair_row(
     }
 
 
-def _alpha_value(pair: Pair, moments: Mapping[str, Moments]) -> float | None:
-    if pair.alpha is None or pair.alpha.numel != 1:
+def alpha_value(alpha: Tensor | None, moments: Mapping[str, Moments]) -> float | None:
+    """Return the number in a module's own alpha tensor, None when it has no such tensor."""
+    if alpha is None or alpha.numel != 1:
         return None
-    return moments[pair.alpha.name].mean
+    return moments[alpha.name].mean
 
 
 def _rms(moments: Moments) -> float | None:
@@ -137,63 +123,10 @@ def _norm(
     scale: float | None,
     open_member: Callable[[str], MemberFile],
 ) -> float | None:
-    if scale is None or pair.has_mid or not _multiplicable(pair):
+    if scale is None or pair.has_mid or not multiplicable(pair.up, pair.down):
         return None
     if any(side.nan_count != 0 or side.inf_count != 0 for side in moments):
         return None
-    up_gram = _gram(pair.up, open_member(pair.up.member), by_rows=True)
-    down_gram = _gram(pair.down, open_member(pair.down.member), by_rows=False)
-    norm = abs(scale) * math.sqrt(max(0.0, float(np.sum(up_gram * down_gram))))
+    product = product_norm(pair.up, pair.down, open_member)
+    norm = math.inf if product is None else abs(scale) * product
     return norm if math.isfinite(norm) else None
-
-
-def _multiplicable(pair: Pair) -> bool:
-    up, down = pair.up, pair.down
-    if len(up.shape) < 2 or len(down.shape) < 2:  # noqa: PLR2004 - a matrix has two axes
-        return False
-    rank = down.shape[0]
-    fits = up.shape[1] == rank and all(extent == 1 for extent in up.shape[2:])
-    return fits and 0 < rank <= LARGEST_RANK and is_decodable(up.dtype) and is_decodable(down.dtype)
-
-
-def _gram(tensor: Tensor, file: MemberFile, *, by_rows: bool) -> NDArray[np.float64]:
-    """Return MᵀM of an up matrix (``by_rows``) or MMᵀ of a down matrix, both [r, r]."""
-    rows = tensor.shape[0]
-    columns = tensor.numel // rows if rows else 0
-    rank = columns if by_rows else rows
-    gram = np.zeros((rank, rank))
-    pieces = _row_pieces if by_rows else _column_pieces
-    for piece in pieces(tensor, rows, columns, file):
-        gram += piece.T @ piece if by_rows else piece @ piece.T
-    return gram
-
-
-def _row_pieces(
-    tensor: Tensor, rows: int, columns: int, file: MemberFile
-) -> Iterable[NDArray[np.float64]]:
-    if not rows * columns:
-        return
-    row_bytes = tensor.size_bytes // rows
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, rows, step):
-        count = min(step, rows - start)
-        data = file.read(tensor.offset + start * row_bytes, count * row_bytes)
-        yield as_float64(tensor.dtype, data).reshape(count, columns)
-
-
-def _column_pieces(
-    tensor: Tensor, rows: int, columns: int, file: MemberFile
-) -> Iterable[NDArray[np.float64]]:
-    """Yield a wide matrix in bands of columns: every row's part of the band lies apart."""
-    if tensor.size_bytes <= PIECE_BYTES:
-        yield from _row_pieces(tensor, rows, columns, file)
-        return
-    item_bytes = tensor.size_bytes // tensor.numel
-    step = max(1, PIECE_BYTES // (rows * item_bytes))
-    for start in range(0, columns, step):
-        count = min(step, columns - start)
-        band = np.empty((rows, count))
-        for row in range(rows):
-            begin = tensor.offset + (row * columns + start) * item_bytes
-            band[row] = as_float64(tensor.dtype, file.read(begin, count * item_bytes))
-        yield band
