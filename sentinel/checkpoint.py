@@ -170,7 +170,8 @@ class ParameterState:
 class ParameterGroup:
     """The settings that some parameters share.
 
-    A pair such as ``betas`` is kept as ``betas.0`` and ``betas.1``; ``tensors`` holds the settings that are kept as tensors of one element.
+    A pair such as ``betas`` is kept as ``betas.0`` and ``betas.1``; ``tensors`` holds the settings
+    that are tensors of one element.
     """
 
     settings: Mapping[str, str | int | float | bool]

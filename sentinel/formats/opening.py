@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Member, path_text
-from sentinel.errors import ConfigError, InputError
+from sentinel.errors import ConfigError, InputError, TruncatedError
 from sentinel.formats.containers.safetensors import read_safetensors_header
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.discovery import candidate_at, discover
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
@@ -52,16 +53,31 @@ def is_complete(candidate: Candidate) -> bool | None:
 
 
 def is_whole(candidate: Candidate) -> bool:
-    """Tell whether every safetensors file of the checkpoint is as long as its header says."""
+    """Tell whether every file with tensors is as long as it says itself."""
     members = stat_members(candidate.path, candidate.layout)
     root = candidate.path if candidate.path.is_dir() else candidate.path.parent
-    files = [root / member.path for member in members if member.path.endswith(plain.SUFFIX)]
+    files = [root / member.path for member in members if member.part != "state"]
+    pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
+    others = [file for file in files if file.name.endswith(plain.SUFFIX)]
     try:
-        for file in files:
+        for file in others:
             read_safetensors_header(file)
+        for file in pickled:
+            _read_pickled(file)
     except InputError:
         return False
-    return bool(files)
+    return bool(others or pickled)
+
+
+def _read_pickled(path: Path) -> None:
+    """Read what a torch file says of itself; only that it is cut short counts here."""
+    try:
+        read_torch_file(path)
+    except TruncatedError:
+        raise
+    except InputError:
+        # Time does not heal it: it is judged as it lies.
+        return
 
 
 def _layout(name: str) -> Layout:

@@ -155,7 +155,8 @@ class _Reader:
 
 def _nonzero(dtype: str, block: NDArray[np.uint8]) -> NDArray[np.bool_]:
     form = FLOATS[dtype]
-    return np.not_equal(block.view(form.bits) & form.magnitude_mask, 0)
+    nonzero: NDArray[np.bool_] = np.not_equal(block.view(form.bits) & form.magnitude_mask, 0)
+    return nonzero
 
 
 def _parameter_row(

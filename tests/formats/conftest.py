@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,15 @@ def lora_tensors(rank: int = 2) -> dict[str, np.ndarray]:
         f"{LORA_KEY}.lora_A.weight": np.ones((rank, 6), "f4"),
         f"{LORA_KEY}.lora_B.weight": np.zeros((4, rank), "f4"),
     }
+
+
+def torch_bytes(value: object) -> bytes:
+    """What torch.save writes for a value without tensors."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(value, protocol=2))
+        archive.writestr("archive/byteorder", "little")
+    return file.getvalue()
 
 
 class Writer:
@@ -53,7 +65,8 @@ class Writer:
 
     def trainer(self, name: str, **state: object) -> Path:
         path = self.peft(name)
-        for part in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
+        (path / "optimizer.pt").write_bytes(torch_bytes({"state": {}, "param_groups": []}))
+        for part in ("scheduler.pt", "rng_state.pth", "training_args.bin"):
             (path / part).write_bytes(b"pickle, never opened")
         self.json(f"{name}/trainer_state.json", {"global_step": 5, "log_history": [], **state})
         return path

@@ -233,7 +233,7 @@ def test_a_pickled_adapter_is_never_healthy(write) -> None:
 
     found = open_checkpoint(path)
 
-    assert faults(found) == [("unreadable-file", "weights", "adapter_model.bin")]
+    assert faults(found) == [("truncated-file", "weights", "adapter_model.bin")]
     assert {member.path for member in found.members} == {
         "adapter_model.bin",
         "adapter_config.json",

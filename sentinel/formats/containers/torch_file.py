@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sentinel.formats.containers.torch_objects import TorchFile
 
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _TAR_MAGIC = b"ustar"
 _TAR_MAGIC_AT = 257
 

@@ -10,12 +10,13 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from sentinel.checkpoint import Member, Part, path_text
-from sentinel.errors import InputError, UnreadableError
+from sentinel.checkpoint import Member, Part
+from sentinel.errors import InputError
 from sentinel.formats import adapter_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
-from sentinel.formats.shards import MODEL, has_weights, read_weights
+from sentinel.formats.scalars import as_text
+from sentinel.formats.shards import MODEL, has_weights, is_plain_name, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_CONFIG = "config.json"
 PICKLED_ADAPTER = "adapter_model.bin"
 PICKLED_WEIGHTS = (PICKLED_ADAPTER, "pytorch_model*.bin")
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 
 _PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
     (
@@ -39,9 +42,10 @@ _PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
             "model*.safetensors",
             "model.safetensors.index.json",
             *PICKLED_WEIGHTS,
+            PICKLED_INDEX,
         ),
     ),
-    ("optimizer", ("optimizer.pt", "optimizer.bin")),
+    ("optimizer", OPTIMIZERS),
     (
         "state",
         (
@@ -64,7 +68,7 @@ def part_of(name: str) -> Part | None:
 
 
 def is_pickled(name: str) -> bool:
-    """Tell whether a file holds weights as a pickle, which is not read yet."""
+    """Tell whether a file holds weights as torch pickles them."""
     return any(fnmatchcase(name, pattern) for pattern in PICKLED_WEIGHTS)
 
 
@@ -91,23 +95,37 @@ def read_all(
 ) -> tuple[AdapterConfig | None, dict[str, Setting]]:
     """Read whatever weights there are and note the other parts.
 
-    Returns the adapter's description and the settings it tells. No weights at all, and weights
-    that are there only as a pickle, are faults.
+    Returns the adapter's description and the settings it tells. No weights at all are a fault;
+    pickled ones are read where no safetensors file holds the same.
     """
     adapter, settings = None, dict[str, "Setting"]()
     if ADAPTER_WEIGHTS in files or adapter_config.NAME in files:
         adapter, settings = _read_adapter(draft, files)
     if has_weights(files):
         read_weights(draft, files, MODEL)
+    elif PICKLED_INDEX in files:
+        _note_named(draft, files)
     for name in sorted(files):
         part = part_of(name)
-        if part is not None and name not in draft.members:
-            draft.add_member(name, part)
         if _is_only_pickled(name, files):
-            draft.fault(_pickled(draft, name), "weights", name)
+            draft.read_torch(name)
+        elif name in OPTIMIZERS:
+            draft.read_optimizer(name)
+        elif part is not None and name not in draft.members:
+            draft.add_member(name, part)
     if not holds_weights(files):
         draft.missing_weights("weights")
     return adapter, settings
+
+
+def _note_named(draft: Draft, files: Collection[str]) -> None:
+    """Turn pickled shards that the index names and that are not there into faults."""
+    content = draft.read_json(PICKLED_INDEX, "weights") or {}
+    named = content.get("weight_map")
+    shards = {as_text(name) for name in named.values()} if isinstance(named, dict) else set()
+    for name in sorted(shard for shard in shards if shard and is_plain_name(shard)):
+        if name not in files:
+            draft.add_member(name, "weights")
 
 
 def _read_adapter(
@@ -127,11 +145,3 @@ def _is_only_pickled(name: str, files: Collection[str]) -> bool:
     if not is_pickled(name):
         return False
     return ADAPTER_WEIGHTS not in files if name == PICKLED_ADAPTER else not has_weights(files)
-
-
-def _pickled(draft: Draft, name: str) -> InputError:
-    return UnreadableError(
-        f"file '{path_text(draft.root / name)}'",
-        fact="holds its weights as a pickle, which sentinel does not read",
-        todo="save them as safetensors",
-    )

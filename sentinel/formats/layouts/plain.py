@@ -1,10 +1,15 @@
-"""Any other safetensors file, or set of shards: plain tensors, reported as an unknown layout."""
+"""Any other file or set of shards with tensors: plain tensors, reported as an unknown layout.
+
+Found below a path are safetensors files only, since `.pt` and `.bin` may be anything; named by
+the user, a file is read whatever it is called.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at, place_at
@@ -52,6 +57,8 @@ def read(path: Path) -> Checkpoint:
         draft = _directory(path)
     elif shard:
         read_shard_set(draft, _set_of(path), shard.stem)
+    elif path.suffix.lower() in TORCH_SUFFIXES:
+        draft.read_torch(path.name)
     else:
         draft.read_tensors(path.name)
     return draft.finish(path, NAME, complete=None, step=step_of_path(path))
