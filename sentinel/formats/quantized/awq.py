@@ -29,13 +29,14 @@ def unpack(stored: Stored) -> Packed | None:
 
 
 def _shape(words: tuple[int, ...], scales: tuple[int, ...], per_word: int, stored: Stored) -> Shape:
-    if stored.description.text("version") == "gemv_fast" or "scaled_zeros" in stored.parts:
+    version = stored.description.text("version")
+    if version == "gemv_fast" or "scaled_zeros" in stored.parts:
         return words[0] * _INTERLEAVED_ROWS, words[1] * per_word // _INTERLEAVED_ROWS
     outputs = scales[1]
     if words[1] * per_word == outputs:
         return outputs, words[0]
+    if version == "gemv" or (version != "marlin" and scales[0] == words[0]):
+        return words[0], words[1] * per_word
     if words[1] * per_word == outputs * _TILE:
         return outputs, words[0] * _TILE
-    if stored.description.text("version") == "gemv" or scales[0] == words[0]:
-        return words[0], words[1] * per_word
     return None, None
