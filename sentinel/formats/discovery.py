@@ -16,7 +16,7 @@ from sentinel.checkpoint import path_text
 from sentinel.errors import ConfigError, InputError
 from sentinel.formats.layouts import LAYOUTS, peft, plain
 from sentinel.formats.layouts.base import Candidate, Place, place_at
-from sentinel.formats.naming import is_temporary, shard_of, step_of
+from sentinel.formats.naming import is_temporary, shard_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class _Walk:
             yield found
         elif not adapters_only:
             yield from self._files(place)
-        closed = adapters_only or (found is not None and step_of(path.name) is not None)
+        closed = adapters_only or (found is not None and found.step is not None)
         for name in _real_first(place.path, place.directories):
             yield from self.below(path / name, adapters_only=closed)
 

@@ -142,7 +142,7 @@ def test_a_directory_of_other_trainers_is_not_taken_for_transformers(write) -> N
 
     [candidate] = discover(write.root)
 
-    assert candidate.path.name == "pytorch_lora_weights.safetensors"
+    assert (candidate.path.name, candidate.layout) == ("checkpoint-3", "diffusers-lora")
     assert candidate.step == 3
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from sentinel.formats.layouts import (
+    accelerate_state,
+    ai_toolkit,
+    diffusers_lora,
     kohya,
+    onetrainer_backup,
+    onetrainer_save,
     peft,
     plain,
+    sd_scripts_state,
     sentinel_train,
+    simpletuner,
     transformers_model,
     transformers_trainer,
 )
@@ -14,7 +21,14 @@ from sentinel.formats.layouts.base import Layout
 
 LAYOUTS: tuple[Layout, ...] = (
     sentinel_train,
+    onetrainer_backup,
+    simpletuner,
+    sd_scripts_state,
+    onetrainer_save,
+    ai_toolkit,
+    diffusers_lora,
     transformers_trainer,
+    accelerate_state,
     peft,
     transformers_model,
     kohya,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sentinel.errors import InputError
-from sentinel.formats.files import list_directory
-from sentinel.formats.naming import group_of, step_of_path
+from sentinel.formats.containers.safetensors import SafetensorsHeader, read_safetensors_header
+from sentinel.formats.files import list_directory, stat_member
+from sentinel.formats.naming import group_of, shard_of, step_of_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sentinel.checkpoint import Checkpoint, Member
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,27 @@ class Place:
     is_directory: bool
     files: frozenset[str] = frozenset()
     directories: frozenset[str] = frozenset()
+    _header: list[SafetensorsHeader | None] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def header(self) -> SafetensorsHeader | None:
+        """Return the header of a file that calls itself safetensors, None when it has none.
+
+        It is read once however many layouts ask. A shard of a larger model counts as none.
+        """
+        if not self._header:
+            self._header.append(self._read_header())
+        return self._header[0]
+
+    def _read_header(self) -> SafetensorsHeader | None:
+        name = self.path.name
+        if self.is_directory or not name.endswith(SUFFIX) or shard_of(name):
+            return None
+        try:
+            return read_safetensors_header(self.path)
+        except InputError:
+            return None
 
     def candidate(self, layout: str, *, step: int | None = None) -> Candidate:
         """Return this place as a checkpoint of a layout, with the step its name tells."""
@@ -71,6 +95,14 @@ def place_at(path: Path) -> Place:
     return Place(
         path, is_directory=True, files=frozenset(files), directories=frozenset(directories)
     )
+
+
+def stat_file(path: Path) -> tuple[Member, ...]:
+    """Look at the one file of a checkpoint; nothing when it is gone."""
+    try:
+        return (stat_member(path.parent, path.name, "weights"),)
+    except InputError:
+        return ()
 
 
 def files_at(path: Path) -> frozenset[str]:

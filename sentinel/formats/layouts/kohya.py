@@ -6,17 +6,15 @@ Settings lie in the header's metadata under ``ss_`` names, every value a string
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import AdapterConfig
-from sentinel.errors import InputError
-from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.draft import Draft
-from sentinel.formats.files import stat_member
-from sentinel.formats.layouts.plain import SUFFIX
-from sentinel.formats.naming import shard_of, step_of_path
-from sentinel.formats.roles import PEFT_PREFIX
+from sentinel.formats.layouts.base import stat_file
+from sentinel.formats.naming import step_of_path
+from sentinel.formats.roles import PEFT_PREFIX, is_adapter_key
 from sentinel.formats.scalars import as_count
 from sentinel.formats.settings import Setting
 
@@ -28,8 +26,14 @@ if TYPE_CHECKING:
 
 NAME = "kohya"
 
-_SEGMENTS = frozenset({"lora_down", "lora_up", "oft_blocks"})
-_PREFIXES = ("hada_", "lokr_")
+_MUSUBI_NETWORKS = (
+    "lora_wan",
+    "lora_framepack",
+    "lora_qwen_image",
+    "lora_zimage",
+    "lora_kandinsky5",
+)
+"""Network modules that musubi-tuner has and sd-scripts has not (src/musubi_tuner/networks)."""
 
 _SETTINGS: Mapping[str, str] = {
     "ss_mixed_precision": "precision.mixed",
@@ -51,24 +55,16 @@ _NUMBERS = ("adapter.rank", "adapter.alpha", "learning_rate")
 
 
 def recognise(place: Place) -> Candidate | None:
-    """Take a file whose header names up and down matrices the way these trainers do."""
-    if place.is_directory or not place.path.name.endswith(SUFFIX) or shard_of(place.path.name):
-        return None
-    try:
-        header = read_safetensors_header(place.path)
-    except InputError:
-        return None
-    if not any(_is_marked(tensor.name) for tensor in header.tensors):
+    """Take a file whose header names an adapter's tensors the way these trainers do."""
+    header = place.header()
+    if header is None or not any(_is_marked(tensor.name) for tensor in header.tensors):
         return None
     return place.candidate(NAME, step=as_count(header.metadata.get("ss_steps")))
 
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the file."""
-    try:
-        return (stat_member(path.parent, path.name, "weights"),)
-    except InputError:
-        return ()
+    return stat_file(path)
 
 
 def complete(path: Path) -> bool | None:  # noqa: ARG001 - the protocol of layouts
@@ -91,23 +87,33 @@ def read(path: Path) -> Checkpoint:
         epoch=None if epoch is None else float(epoch),
         updates_done=_updates_done(steps, as_count(metadata.get("ss_lr_warmup_steps"))),
         # No alpha here: these files carry it as a tensor beside each module's matrices.
-        adapter=AdapterConfig(rank=as_count(metadata.get("ss_network_dim"))),
+        adapter=AdapterConfig(
+            rank=as_count(metadata.get("ss_network_dim")),
+            init="scalar" if _is_scalar(metadata) else "default",
+        ),
         settings=_settings(metadata),
     )
 
 
 def _is_marked(key: str) -> bool:
-    if key.startswith(PEFT_PREFIX):
+    return not key.startswith(PEFT_PREFIX) and is_adapter_key(key)
+
+
+def _is_scalar(metadata: Mapping[str, str]) -> bool:
+    """Tell whether LyCORIS trained a scalar beside each module, which moves the zero side."""
+    try:
+        arguments = json.loads(metadata.get("ss_network_args", ""))
+    except (ValueError, RecursionError):
         return False
-    return any(part in _SEGMENTS or part.startswith(_PREFIXES) for part in key.split("."))
+    value = arguments.get("use_scalar") if isinstance(arguments, dict) else None
+    return str(value).lower() in {"true", "1"}
 
 
 def _trainer(metadata: Mapping[str, str]) -> str | None:
-    if "ot_revision" in metadata or "ot_branch" in metadata:
-        return "onetrainer"
-    if "training_info" in metadata:
-        return "ai-toolkit"
-    return "sd-scripts" if "ss_network_module" in metadata else None
+    module = metadata.get("ss_network_module", "")
+    if any(network in module for network in _MUSUBI_NETWORKS):
+        return "musubi-tuner"
+    return "sd-scripts" if module else None
 
 
 def _updates_done(steps: int | None, warmup_steps: int | None) -> int | None:

@@ -10,6 +10,7 @@ from sentinel.formats import trainer_log
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.hf_relatives import settings_of, trainer_of
 from sentinel.formats.layouts.parts import read_all, stat_parts
 from sentinel.formats.naming import step_of_path
 from sentinel.formats.scalars import as_count
@@ -57,19 +58,20 @@ def complete(path: Path) -> bool | None:
 def read(path: Path) -> Checkpoint:
     """Read headers, the adapter's description and the Trainer's log."""
     draft = Draft(path)
-    adapter, settings = read_all(draft, files_at(path))
+    files = files_at(path)
+    adapter, settings = read_all(draft, files)
     content = draft.read_json(trainer_log.NAME, "state")
     log = trainer_log.trainer_log_of(content or {})
     return draft.finish(
         path,
         NAME,
         complete=log.step is not None,
-        trainer="transformers",
+        trainer=trainer_of(files, files_at(path.parent), adapter),
         step=step_of_path(path) if log.step is None else log.step,
         epoch=log.epoch,
         updates_done=log.updates_done,
         adapter=adapter,
         metrics=log.metrics,
-        settings=settings,
+        settings={**settings, **settings_of(path, files)},
         saved_as_trained=True,
     )

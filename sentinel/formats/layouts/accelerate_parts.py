@@ -1,0 +1,104 @@
+"""The file names that accelerate's `save_state` gives to a checkpoint's parts, and their reading.
+
+Source: src/accelerate/checkpointing.py and utils/constants.py of
+https://github.com/huggingface/accelerate. `random_states_<rank>.pkl` comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from sentinel.checkpoint import Part
+from sentinel.errors import InputError
+from sentinel.formats.files import stat_member
+from sentinel.formats.lora_metadata import LYCORIS_CONFIG
+from sentinel.formats.shards import has_weights, read_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel.checkpoint import Member
+    from sentinel.formats.draft import Draft
+
+MARK = "random_states_0.pkl"
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+OPTIMIZER = "optimizer.bin"
+PICKLED_MODEL = "pytorch_model.bin"
+
+_PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
+    (
+        "weights",
+        (
+            LORA_WEIGHTS,
+            LYCORIS_CONFIG,
+            "model.safetensors",
+            "model-*-of-*.safetensors",
+            "model.safetensors.index.json",
+            PICKLED_MODEL,
+        ),
+    ),
+    ("optimizer", ("optimizer*.bin",)),
+    (
+        "state",
+        (
+            "model_*.safetensors",
+            "scheduler*.bin",
+            "sampler*.bin",
+            "dl_state_dict*.bin",
+            "scaler.pt",
+            "random_states_*.pkl",
+            "custom_checkpoint_*.pkl",
+            "train_state.json",
+            "training_state*.json",
+            "checkpoint_manifest.json",
+            ".guard",
+        ),
+    ),
+)
+
+
+def part_of(name: str) -> Part | None:
+    """Return the part a file belongs to, None when a resume does not need it."""
+    for part, patterns in _PARTS:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            return part
+    return None
+
+
+def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
+    """Return the members among some names; what cannot be looked at is left out."""
+    found = []
+    for name in sorted(names):
+        part = part_of(name)
+        try:
+            if part is not None:
+                found.append(stat_member(path, name, part))
+        except InputError:
+            continue
+    return tuple(found)
+
+
+def read_parts(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
+    """Read the weights and the optimizer, note the rest; return the weights' metadata.
+
+    No weights at all are a fault. A second model's file is only noted: its tensors have the
+    names of the first one's.
+    """
+    metadata: Mapping[str, str] = {}
+    if LORA_WEIGHTS in files:
+        metadata = draft.read_tensors(LORA_WEIGHTS)
+    elif has_weights(files):
+        read_weights(draft, files)
+    elif PICKLED_MODEL in files:
+        draft.read_torch(PICKLED_MODEL)
+    else:
+        draft.missing_weights("weights")
+    if OPTIMIZER in files:
+        draft.read_optimizer(OPTIMIZER)
+    for name in sorted(files):
+        part = part_of(name)
+        if part is not None and name not in draft.members:
+            draft.add_member(name, part)
+    return metadata

@@ -1,0 +1,85 @@
+"""Descriptions of an adapter outside `adapter_config.json`: diffusers' metadata, LyCORIS' JSON.
+
+diffusers keeps its PEFT configuration as JSON in the header's metadata, one flat object with the
+component before each field: ``{"transformer.r": 16, "transformer.lora_alpha": 16.0}``
+(src/diffusers/loaders/lora_base.py, `LORA_ADAPTER_METADATA_KEY`). `lycoris_config.json` is what
+SimpleTuner gives to LyCORIS' `create_lycoris`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sentinel.checkpoint import AdapterConfig
+from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
+from sentinel.formats.scalars import as_count, as_text
+from sentinel.formats.settings import Setting
+
+DIFFUSERS_KEY = "lora_adapter_metadata"
+LYCORIS_CONFIG = "lycoris_config.json"
+
+_LONGEST = 2**20
+_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {"lora": "lora", "locon": "lora", "dylora": "lora", "diag-oft": "oft"}
+)
+"""LyCORIS' algorithms whose family has another name here."""
+
+
+def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
+    """Return the adapter that diffusers' metadata describes, None without such metadata.
+
+    What differs from the first component's alpha is a pattern for that component's modules.
+    """
+    components = _components(metadata.get(DIFFUSERS_KEY, ""))
+    if not components:
+        return None
+    found = {name: adapter_config_of(fields) for name, fields in components.items()}
+    first = next(iter(found.values()))
+    alphas = dict(first.alpha_pattern)
+    for name, config in found.items():
+        if config.alpha is not None:
+            alphas[rf"{re.escape(name)}\..*"] = config.alpha
+    return AdapterConfig(
+        rank=first.rank,
+        alpha=first.alpha,
+        rslora=first.rslora,
+        dora=any(config.dora for config in found.values()),
+        init=first.init,
+        rank_pattern=first.rank_pattern,
+        alpha_pattern=alphas,
+        base_model=first.base_model,
+    )
+
+
+def metadata_settings(metadata: Mapping[str, str]) -> dict[str, Setting]:
+    """Return the settings that diffusers' metadata tells, by dotted name."""
+    adapter = adapter_of_metadata(metadata)
+    return {} if adapter is None else adapter_settings({}, adapter)
+
+
+def adapter_of_lycoris(content: Mapping[str, object]) -> AdapterConfig:
+    """Return the adapter a `lycoris_config.json` describes; alpha lies beside the tensors."""
+    algorithm = (as_text(content.get("algo")) or "lora").lower()
+    return AdapterConfig(
+        family=_FAMILIES.get(algorithm, algorithm),
+        rank=as_count(content.get("linear_dim")),
+        dora=content.get("dora_wd") is True,
+        init="scalar" if content.get("use_scalar") is True else "default",
+    )
+
+
+def _components(text: str) -> dict[str, dict[str, object]]:
+    """Return the fields of each component; text that makes no sense has none."""
+    try:
+        content = json.loads(text) if len(text) <= _LONGEST else None
+    except (ValueError, RecursionError):
+        return {}
+    found: dict[str, dict[str, object]] = {}
+    for key, value in content.items() if isinstance(content, dict) else ():
+        component, dot, name = key.partition(".")
+        if dot and name:
+            found.setdefault(component, {})[name] = value
+    return found
