@@ -113,7 +113,9 @@ def commands(context: click.Context) -> Iterator[click.Context]:
             yield from commands(click.Context(member, info_name=name, parent=context))
 
 
-EVERY = list(commands(click.Context(cli, info_name="sentinel", terminal_width=80)))
+# With the command's own settings: click keeps the help option of the first context it meets.
+TOP = click.Context(cli, info_name="sentinel", terminal_width=80, **cli.context_settings)
+EVERY = list(commands(TOP))
 
 
 @pytest.mark.parametrize("context", EVERY, ids=lambda context: context.command_path)
