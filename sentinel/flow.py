@@ -26,8 +26,10 @@ from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
 from sentinel.rules.schema import Rule
+from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
+from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured, measure
-from sentinel.stats.table import base_table, checkpoint_table, faults_table, metrics_table
+from sentinel.stats.table import checkpoint_table, faults_table, metrics_table
 from sentinel.verdict import Finding, Verdict, worst_level
 
 if TYPE_CHECKING:
@@ -85,12 +87,14 @@ def conclude(
     rules: Sequence[Rule],
     base: Base | None = None,
     previous: Judgement | Inspected | None = None,
+    norms: BaseNorms | None = None,
 ) -> Judgement:
     """Ask the rules about a measured checkpoint.
 
     ``previous`` is the checkpoint before it in the same lineage, None when it has no history.
     ``base`` is the model under the adapter; without it the one the checkpoint names is used if
-    it lies on this machine.
+    it lies on this machine. Its weights are only read where ``norms``, which remembers them from
+    one checkpoint to the next, is given.
     """
     checkpoint = inspected.checkpoint
     known_base = base or find_base(checkpoint)
@@ -103,7 +107,7 @@ def conclude(
         tables["tensors"] = inspected.measured.tensors
         tables["pairs"] = inspected.measured.pairs
     if known_base is not None:
-        tables["base"] = base_table(known_base)
+        tables |= base_tables(known_base, inspected.measured, norms)
     if previous is not None and previous.measured is not None:
         tables["prev_checkpoint"] = checkpoint_table(previous.checkpoint)
         tables["prev_tensors"] = previous.measured.tensors
@@ -161,12 +165,13 @@ def scan(
     finally:
         # After Ctrl-C threads in the middle of a large file would read on to its end.
         stop.set()
+    norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
     read_again = partial(_measure_again, digest=digest, tick=None)
     return tuple(
         judgement
         for run in runs
         for judgement in _conclude_run(
-            list(islice(inspected, len(run))), known_rules, known_base, read_again
+            list(islice(inspected, len(run))), known_rules, known_base, norms, read_again
         )
     )
 
@@ -214,15 +219,16 @@ def _conclude_run(
     run: Sequence[Inspected],
     rules: Sequence[Rule],
     base: Base | None,
+    norms: BaseNorms,
     read: Callable[[Checkpoint], Inspected],
 ) -> Iterator[Judgement]:
     previous: Judgement | None = None
     for inspected in run:
-        judgement = conclude(inspected, rules=rules, base=base, previous=previous)
+        judgement = conclude(inspected, rules=rules, base=base, previous=previous, norms=norms)
         if judgement.unconfirmed and not judgement.checkpoint.complete:
             second = _read_second(inspected.checkpoint, read)
             if second is not None:
-                judgement = conclude(second, rules=rules, base=base, previous=previous)
+                judgement = conclude(second, rules=rules, base=base, previous=previous, norms=norms)
         yield judgement
         if judgement.measured is not None:
             previous = judgement

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from sentinel.checkpoint import path_text
+from sentinel.stats.base_norms import BaseNorm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -97,6 +99,9 @@ BASE = pa.schema(
         ("compute_dtype", pa.string()),
         ("out_features", pa.int64()),
         ("in_features", pa.int64()),
+        ("adapter_module", pa.string()),
+        ("norm", pa.float64()),
+        ("zero_rows", pa.int64()),
     ]
 )
 
@@ -187,8 +192,18 @@ def faults_table(checkpoint: Checkpoint) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=FAULTS)
 
 
-def base_table(base: Base) -> pa.Table:
-    """Return the weights of the model under the adapter, one row a module."""
+def base_table(
+    base: Base,
+    matches: Mapping[str, str] = MappingProxyType({}),
+    norms: Mapping[str, BaseNorm] = MappingProxyType({}),
+) -> pa.Table:
+    """Return the weights of the model under the adapter, one row a module.
+
+    ``matches`` gives the base's module for each of the adapter's, ``norms`` the size of those
+    that were read, by the base's module.
+    """
+    adapter_modules = {theirs: own for own, theirs in matches.items()}
+    unread = BaseNorm(None, None)
     rows = [
         {
             "module": weight.module,
@@ -198,6 +213,9 @@ def base_table(base: Base) -> pa.Table:
             "compute_dtype": base.compute_dtype,
             "out_features": weight.out_features,
             "in_features": weight.in_features,
+            "adapter_module": adapter_modules.get(weight.module),
+            "norm": norms.get(weight.module, unread).norm,
+            "zero_rows": norms.get(weight.module, unread).zero_rows,
         }
         for weight in base.weights
     ]
