@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sentinel.checkpoint import Base
 from sentinel.config import Config, default_state_dir
 from sentinel.daemon.arrivals import Arrivals
+from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
-from sentinel.daemon.inspector import Inspector, Runs
+from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.repairing import Repairer
+from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
-from sentinel.daemon.supervise import RunSettings, SupervisedRuns, Supervisor
+from sentinel.daemon.supervise import RunSettings, Supervisor
 from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Listener as OutcomeListener
-from sentinel.daemon.watch import Watch, WatchedRuns
+from sentinel.daemon.watch import Watch
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
 from sentinel.rules.schema import Rule
+
+Told = TypeVar("Told")
 
 NICE = 10
 """The reading process gives way to the training beside it."""
@@ -69,10 +74,10 @@ def watching(
         journal = Journal(places.journal)
         stack.callback(journal.close)
         inspector = _inspector(
-            stack,
             journal,
             config=config,
             rules=rules,
+            reader=stack.enter_context(IsolatedWorker(nice=NICE)),
             runs=WatchedRuns(
                 journal, is_guarded=partial(is_guarded, places.state), on_note=on_note
             ),
@@ -112,13 +117,26 @@ def supervising(
         run_id = journal.bind_run(settings.roots)
         stack.enter_context(guarding_run(places.state, run_id))
         runs = SupervisedRuns(run_id, settings.roots[0])
-        teller = Teller(HealthLog(places.log), run_id, listener)
-        inspector = _inspector(
-            stack, journal, config=config, rules=rules, runs=runs, base=base, on_note=on_note
+        teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
+        reader = InterruptibleReader(stack.enter_context(IsolatedWorker(nice=NICE)))
+        attending = Attending(
+            settings.roots,
+            inspector=_inspector(
+                journal,
+                config=config,
+                rules=rules,
+                runs=runs,
+                reader=reader,
+                base=base,
+                on_note=on_note,
+            ),
+            reader=reader,
+            arrivals=stack.enter_context(Arrivals(settings.roots, on_note=on_note)),
+            on_judged=_unheard(on_judged),
         )
         repairer = Repairer(
             run_id=run_id,
-            root=settings.roots[0],
+            roots=settings.roots,
             journal=journal,
             teller=teller,
             recipe=settings.recipe,
@@ -130,21 +148,20 @@ def supervising(
             run_id=run_id,
             runs=runs,
             journal=journal,
-            inspector=inspector,
+            attending=attending,
             repairer=repairer,
             teller=teller,
-            arrivals=stack.enter_context(Arrivals(settings.roots, on_note=on_note)),
-            on_judged=on_judged,
+            on_note=on_note,
         )
 
 
 def _inspector(
-    stack: ExitStack,
     journal: Journal,
     *,
     config: Config,
     rules: Sequence[Rule],
     runs: Runs,
+    reader: Reader,
     base: Base | None,
     on_note: Callable[[str], None],
 ) -> Inspector:
@@ -154,9 +171,10 @@ def _inspector(
         rules=rules,
         runs=runs,
         settling=Settling(settle_s=config.settle_s, torn_after_s=config.torn_after_s),
-        reader=stack.enter_context(IsolatedWorker(nice=NICE)),
+        reader=reader,
         base=base,
         on_note=on_note,
+        hold_s=2 * config.torn_after_s,
     )
 
 
@@ -180,3 +198,13 @@ def _once_each(roots: Sequence[Path]) -> tuple[Path, ...]:
     """
     straight = [Path(os.path.realpath(root)) if ".." in root.parts else root for root in roots]
     return tuple({os.path.realpath(root): root for root in reversed(straight)}.values())[::-1]
+
+
+def _unheard(listener: Callable[[Told], None]) -> Callable[[Told], None]:
+    """Go on guarding the trainer when the terminal that was told about it is gone."""
+
+    def tell(told: Told) -> None:
+        with suppress(OSError):
+            listener(told)
+
+    return tell

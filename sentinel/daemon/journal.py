@@ -216,6 +216,11 @@ class Journal:
         known = "SELECT 1 FROM judged WHERE run_id=? AND identity=? LIMIT 1"
         return bool(self._rows(known, run_id, json.dumps(identity)))
 
+    def is_judged_as(self, checkpoint_id: str, identity: Identity) -> bool:
+        """Tell whether these very files are a certain judged checkpoint."""
+        known = "SELECT 1 FROM judged WHERE checkpoint_id=? AND identity=?"
+        return bool(self._rows(known, checkpoint_id, json.dumps(identity)))
+
     def record(self, judged: Judged, identity: Identity) -> None:
         """Write down a verdict: from here on the checkpoint is not judged again."""
         with self._transaction() as db:

@@ -6,13 +6,17 @@ same place: a quarantine that is done is skipped, a plan is made from the same f
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Action, Attempt, Journal, Judged
+from sentinel.daemon.past import Past
 from sentinel.daemon.telling import Teller
 from sentinel.errors import RepairError
+from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.device import Device, device_from_settings, device_of_machine
 from sentinel.repairs.plan import START, Plan, Start, make_plan
 from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
@@ -40,7 +44,7 @@ class Repairer:
         self,
         *,
         run_id: str,
-        root: Path,
+        roots: Sequence[Path],
         journal: Journal,
         teller: Teller,
         recipe: Recipe | None,
@@ -48,8 +52,9 @@ class Repairer:
         max_attempts: int,
     ) -> None:
         self._run_id = run_id
-        self._root = root
+        self._roots = tuple(roots)
         self._journal = journal
+        self._past = Past(journal, run_id)
         self._teller = teller
         self._recipe = recipe
         self._act_on = act_on
@@ -74,18 +79,16 @@ class Repairer:
 
     def faulty(self, attempt: int) -> list[Judged]:
         """Return the attempt's checkpoints on which sentinel acts by itself."""
-        return [
-            judged
-            for judged in self._journal.judged(self._run_id)
-            if judged.attempt == attempt and acting(judged, self._act_on)
-        ]
+        judged = self._journal.judged(self._run_id, attempt)
+        return [one for one in judged if acting(one, self._act_on)]
 
     def quarantine(self, attempt: Attempt, faulty: Iterable[Judged]) -> None:
         """Move the checkpoints with a grave content finding out of the trainer's reach."""
         for judged in faulty:
             if judged.target or judged.quarantined_to is not None:
                 continue
-            place = quarantine_place(judged.path, self._root, judged.checkpoint_id)
+            root = self._outermost(judged.path)
+            place = quarantine_place(judged.path, root, judged.checkpoint_id)
             action = self._journal.intend(
                 self._run_id,
                 "quarantine",
@@ -109,7 +112,7 @@ class Repairer:
 
     def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
         """Return how to go on after this attempt, or the sentence that says why not."""
-        series = self._series(attempt)
+        series = self._past.series(attempt)
         if self._recipe is None:
             return "no recipe knows this trainer, so it cannot be resumed; give --recipe FILE"
         if len(series) >= self._max_attempts:
@@ -118,7 +121,7 @@ class Repairer:
         findings = [found for judged in faulty for found in acting(judged, self._act_on)]
         plan = make_plan(
             findings,
-            starts=self._starts(attempt),
+            starts=[_start(judged) for judged in self._past.lineage(attempt)],
             failures=failures,
             faulty_step=max((j.step for j in faulty if j.step is not None), default=None),
             precision_now=self._precision(faulty),
@@ -126,6 +129,9 @@ class Repairer:
         )
         if plan is None:
             return f"gave up: {failures[START]} attempts from step 0 ended faulty"
+        in_the_way = self._in_the_way() if plan.target is None else None
+        if in_the_way is not None:
+            return f"gave up: the trainer would begin from '{in_the_way.path}' by itself"
         self._tell_plan(plan, attempt.attempt)
         return plan
 
@@ -135,12 +141,12 @@ class Repairer:
             return "no recipe knows this trainer, so it cannot be told to begin elsewhere"
         known = [
             judged
-            for judged in self._journal.judged(self._run_id)
+            for judged in self._past.on_disk()
             if judged.path.parent == chosen.path.parent and _before(judged, chosen)
         ]
         plan = make_plan(
             acting(chosen, self._act_on),
-            starts=[_start(judged) for judged in known if judged.path.exists()],
+            starts=[_start(judged) for judged in known],
             failures={},
             faulty_step=chosen.step,
             precision_now=self._precision([chosen]),
@@ -155,23 +161,24 @@ class Repairer:
         """Return how to go on after a repaired attempt whose trainer was lost (a reboot).
 
         The repair's precision is kept, since the user's command alone would bring the fault
-        back; None when there was no repair or nothing to go on from.
+        back; None when there was no repair. Where the attempt has written nothing good yet, it
+        begins once more where it began, or further back when that is gone.
         """
         if lost.plan is None or self._recipe is None:
             return None
         before = Plan.from_detail(lost.plan)
-        starts = [start for start in self._starts(lost) if start.good]
-        if not starts:
-            return None
-        newest = starts[-1]
+        newest = next((j for j in reversed(self._past.lineage(lost)) if j.target), None)
+        repaired = newest is not None and newest.attempt == lost.attempt
+        step = newest.step if newest else 0
         plan = Plan(
             rules=before.rules,
-            target=newest.checkpoint_id,
-            target_path=str(newest.path),
-            target_step=newest.step,
+            target=newest.checkpoint_id if newest else None,
+            target_path=str(newest.path) if newest else None,
+            target_step=step,
             precision=before.precision,
-            optimizer="keep",
-            reason=f"the repaired run was cut off; it goes on from step {newest.step}",
+            # Only what the repaired attempt wrote holds no settings from before the repair.
+            optimizer="keep" if repaired else before.optimizer,
+            reason=f"the repaired run was cut off; it goes on from step {step}",
             steps_lost=None,
         )
         self._tell_plan(plan, lost.attempt)
@@ -179,30 +186,25 @@ class Repairer:
 
     # -- facts from the journal -----------------------------------------------------------------
 
-    def _series(self, attempt: Attempt) -> list[Attempt]:
-        """Return the attempts since the user's own start, this one included."""
-        series: list[Attempt] = []
-        for known in self._journal.attempts(self._run_id):
-            if known.attempt > attempt.attempt:
-                break
-            series = [known] if known.plan is None else [*series, known]
-        return series
+    def tries(self, attempt: Attempt) -> int:
+        """Return how many attempts there were since the user's own start, this one included."""
+        return len(self._past.series(attempt))
 
-    def _starts(self, attempt: Attempt) -> list[Start]:
-        """Return the lineage of an attempt, oldest first, as far as its files still lie there."""
-        judged = self._journal.judged(self._run_id)
-        by_id = {one.checkpoint_id: one for one in judged}
-        lineage: list[Judged] = []
-        number, end = attempt.attempt, None
-        parents = {known.attempt: known.parent for known in self._journal.attempts(self._run_id)}
-        while True:
-            own = [j for j in judged if j.attempt == number and (end is None or j.seq <= end.seq)]
-            lineage = own + lineage
-            end = by_id.get(parents.get(number) or "")
-            if end is None or end.attempt >= number:
-                break
-            number = end.attempt
-        return [_start(j) for j in lineage if j.quarantined_to is None and j.path.exists()]
+    def on_disk(self) -> list[Judged]:
+        """Return the judged checkpoints that still lie in the trainer's reach, oldest first."""
+        return self._past.on_disk()
+
+    def _in_the_way(self) -> Judged | None:
+        """Return the faulty checkpoint that a trainer told nothing would begin from, if any."""
+        if self._recipe is None or not self._recipe.picks.latest:
+            return None
+        newest = max(self._past.on_disk(), key=step_order, default=None)
+        return None if newest is None or newest.target else newest
+
+    def _outermost(self, checkpoint: Path) -> Path:
+        """Return the outermost of the trainer's directories that a checkpoint lies in."""
+        around = [root for root in self._roots if checkpoint.is_relative_to(root)]
+        return min(around or self._roots, key=lambda root: len(root.parts))
 
     def _precision(self, faulty: Sequence[Judged]) -> Precision | None:
         setting = self._recipe.effect.get("precision") if self._recipe else None
@@ -221,6 +223,7 @@ class Repairer:
         source, place = Path(str(detail["source"])), Path(str(detail["place"]))
         checkpoint_id = str(detail["checkpoint_id"])
         try:
+            self._refuse_another(source, checkpoint_id)
             move(Quarantine(source, place), detail)
         except RepairError as error:
             self._journal.done(action, {"failed": str(error)})
@@ -236,6 +239,19 @@ class Repairer:
             about=("quarantine", checkpoint_id),
             checkpoint_id=checkpoint_id,
         )
+
+    def _refuse_another(self, source: Path, checkpoint_id: str) -> None:
+        """Refuse to move what was written under the faulty checkpoint's name since."""
+        if not os.path.lexists(source):
+            return
+        lies = identity_or_own(source, open_checkpoint(source).members)
+        if not self._journal.is_judged_as(checkpoint_id, lies):
+            raise RepairError(
+                "checkpoint",
+                where=f"'{source}'",
+                fact="is not the one that was judged faulty any more, so it stays where it is",
+                todo="nothing is to be done; it is judged by itself",
+            )
 
     def _tell_plan(self, plan: Plan, attempt: int) -> None:
         self._teller.tell(
@@ -267,6 +283,11 @@ def _start(judged: Judged) -> Start:
             if found.scope == "content" and "resume" in found.remedy
         ),
     )
+
+
+def step_order(judged: Judged) -> tuple[int, int]:
+    """Order checkpoints as a trainer that takes its latest does: by step, then by age."""
+    return (-1 if judged.step is None else judged.step, judged.seq)
 
 
 def _before(judged: Judged, chosen: Judged) -> bool:

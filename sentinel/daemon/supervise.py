@@ -10,25 +10,21 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
-from sentinel.checkpoint import Checkpoint
-from sentinel.daemon.arrivals import Arrivals, Arrived
-from sentinel.daemon.inspector import Inspector, Outcome, RunRef
+from sentinel.daemon.attending import Attending
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.process import Ended, ProcessIdentity, TrainerProcess, remains
 from sentinel.daemon.process_linux import become_subreaper
-from sentinel.daemon.repairing import Repairer, acting
+from sentinel.daemon.repairing import Repairer, acting, step_order
+from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
 from sentinel.daemon.verifying import verify
-from sentinel.formats.opening import Candidate
+from sentinel.errors import StateError, TrainerError
 from sentinel.repairs.plan import Plan
 from sentinel.repairs.recipes import Recipe, chosen_checkpoint, compose
 
@@ -37,9 +33,13 @@ GAVE_UP = 75
 STOPPED_BY_POLICY = 76
 """`sentinel run`'s own exit codes; any other is the trainer's."""
 
+SIGNALLED = 128
+"""Ended by signal N: 128 + N, as shells have it."""
+
 Policy = Literal["auto", "stop", "report"]
 
 _POLL_S = 0.5
+_MOST_DOUBLINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +60,6 @@ class RunSettings:
     output: Path | None = None
 
 
-class SupervisedRuns:
-    """Every checkpoint below the roots belongs to the attempt that runs now."""
-
-    def __init__(self, run_id: str, root: Path) -> None:
-        self._run_id = run_id
-        self._root = root
-        self.attempt = 0
-        self.parent: str | None = None
-
-    def known(self, candidate: Candidate) -> str:  # noqa: ARG002 - the protocol of Runs
-        """Return the id of the one run there is."""
-        return self._run_id
-
-    def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:  # noqa: ARG002
-        """Return the current attempt; 0 is what lay there before the first start."""
-        return RunRef(self._run_id, self.attempt, self.parent, self._root)
-
-
 class Supervisor:
     """One supervised run, from what lies there before the start to the exit code."""
 
@@ -88,91 +70,112 @@ class Supervisor:
         run_id: str,
         runs: SupervisedRuns,
         journal: Journal,
-        inspector: Inspector,
+        attending: Attending,
         repairer: Repairer,
         teller: Teller,
-        arrivals: Arrivals,
-        on_judged: Callable[[Outcome], None],
-        clock: Callable[[], float] = time.monotonic,
+        on_note: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._run_id = run_id
         self._runs = runs
         self._journal = journal
-        self._inspector = inspector
+        self._attending = attending
         self._repairer = repairer
         self._teller = teller
-        self._arrivals = arrivals
-        self._on_judged = on_judged
-        self._clock = clock
-        self._signals: list[int] = []
+        self._on_note = on_note
+        self._reports_only = settings.policy == "report"
+        self._process: TrainerProcess | None = None
         self._verified: set[int] = set()
 
     def run(self) -> int:
-        """Supervise the training to its end and return the exit code."""
+        """Supervise the training to its end and return the exit code.
+
+        When the state cannot be written any more, the trainer is left to itself until it ends;
+        StateError is raised then.
+        """
         become_subreaper()
-        with self._handled_signals():
-            process = self._begin()
-            while not isinstance(process, int):
-                process = self._attempt(process)
+        with self._attending.hearing():
+            try:
+                process = self._begin()
+                while not isinstance(process, int):
+                    process = self._attempt(process)
+            except StateError as error:
+                self._stand_by(error)
+                raise
             return process
 
-    # -- the attempts ---------------------------------------------------------------------
+    # -- how it begins ----------------------------------------------------------------------
 
     def _begin(self) -> TrainerProcess | int:
         """Go on where a killed sentinel stopped, or begin anew; an exit code when it ends here."""
         last = self._journal.last_attempt(self._run_id)
-        self._take_attempt(last)
+        self._runs.take(last)
         if last is None or last.state == "ended":
-            self._repairer.finish_quarantine()
-            return self._resume_repair(last) or self._fresh_start(last)
+            self._finish_quarantine()
+            repair = self._resume_repair(last)
+            return self._fresh_start(last) if repair is None else repair
         process = _find(last)
         if process is not None:
+            self._process = process
             pid = process.identity.pid
             self._say(last, "action", f"found the trainer still running (pid {pid})", "adopt")
             self._note_started(last, process)
             return process
         if last.state == "planned":
-            self._repairer.finish_quarantine()
-            return self._start(last)
+            self._finish_quarantine()
+            return self._start_planned(last)
         return self._lost(last)
 
     def _lost(self, last: Attempt) -> TrainerProcess | int:
         """Go on after an attempt whose trainer is gone without sentinel having seen its end."""
         remains(_marker(last)).stop(self._settings.grace_s)
-        self._repairer.finish_quarantine()
+        self._finish_quarantine()
         self._drain()
         repair = self._resume_repair(last)
         if repair is not None:
             return repair
         self._journal.attempt_ended(last, exit_code=None, outcome="lost")
         self._say(last, "outcome", "the trainer ended unseen; its exit code is unknown", "lost")
+        if self._reports_only:
+            return self._fresh_start(last)
         faulty = self._repairer.faulty(last.attempt)
-        if faulty and self._settings.policy != "report":
+        if faulty:
             return self._repair(last, faulty)
         plan = self._repairer.continue_plan(last)
         return self._fresh_start(last) if plan is None else self._start_plan(plan)
 
     def _resume_repair(self, last: Attempt | None) -> TrainerProcess | int | None:
-        if last is None or not self._repairer.is_open(last):
+        if last is None or self._reports_only or not self._repairer.is_open(last):
             return None
         self._drain()
         return self._repair(last, self._repairer.faulty(last.attempt))
 
+    def _start_planned(self, last: Attempt) -> TrainerProcess | int:
+        """Start what was planned, unless its beginning is gone or the user changed the command."""
+        plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
+        gone = plan is not None and _is_gone(plan)
+        if not gone and last.command == self._command(plan):
+            return self._start(last)
+        self._journal.attempt_ended(last, exit_code=None, outcome="not started")
+        if gone:
+            plan = self._repairer.continue_plan(last)
+        return self._fresh_start(last) if plan is None else self._start_plan(plan)
+
     def _fresh_start(self, last: Attempt | None) -> TrainerProcess | int:
         """Judge what lies there, and start the user's command unless its own choice is faulty."""
-        self._take_attempt(last)
+        self._runs.take(last)
         self._drain()
         chosen = self._own_choice()
         if chosen is not None and not chosen.target:
             where = f"'{chosen.path}', which the trainer would begin from, is {chosen.level}"
-            if self._settings.policy == "report":
-                self._say(last, "outcome", f"{where}; started all the same, as told", "begin")
-            else:
+            if not self._reports_only:
                 return self._start_elsewhere(chosen, last, where)
-        parent = chosen.checkpoint_id if chosen is not None else None
+            self._say(last, "outcome", f"{where}; started all the same, as told", "begin")
         attempt = self._journal.plan_attempt(
-            self._run_id, parent=parent, command=self._settings.command, plan=None
+            self._run_id,
+            parent=chosen.checkpoint_id if chosen is not None else None,
+            command=self._settings.command,
+            plan=None,
         )
         return self._start(attempt)
 
@@ -180,6 +183,9 @@ class Supervisor:
         self, chosen: Judged, last: Attempt | None, where: str
     ) -> TrainerProcess | int:
         """Begin from another checkpoint than the one the user's command names."""
+        if self._settings.policy == "stop":
+            self._say(last, "outcome", f"{where}; the policy is to stop", "begin")
+            return STOPPED_BY_POLICY
         plan = self._repairer.plan_before_start(chosen)
         if isinstance(plan, str):
             self._say(last, "outcome", f"{where}; {plan}", "begin")
@@ -187,24 +193,54 @@ class Supervisor:
         self._say(last, "outcome", f"{where}; it begins elsewhere", "begin")
         return self._start_plan(plan)
 
-    def _start_plan(self, plan: Plan) -> TrainerProcess:
+    def _own_choice(self) -> Judged | None:
+        """Return the checkpoint the trainer would begin from by itself, if it is known."""
+        known = self._repairer.on_disk()
         recipe = self._settings.recipe
-        assert recipe is not None, "a plan is made with a recipe"  # noqa: S101 - for mypy
-        command = compose(
+        if recipe is not None:
+            named = chosen_checkpoint(recipe, self._settings.command, self._settings.cwd)
+            if named is not None:
+                same = (j for j in known if j.path == named or _real(j.path) == _real(named))
+                return next(same, None)
+            if not recipe.picks.latest:
+                return None
+        return max(known, key=step_order, default=None)
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def _start_plan(self, plan: Plan) -> TrainerProcess | int:
+        attempt = self._journal.plan_attempt(
+            self._run_id,
+            parent=plan.target,
+            command=self._command(plan),
+            plan=plan.as_detail(),
+        )
+        return self._start(attempt)
+
+    def _command(self, plan: Plan | None) -> tuple[str, ...]:
+        """Return the user's command, changed as planned."""
+        recipe = self._settings.recipe
+        if plan is None or recipe is None:
+            return self._settings.command
+        return compose(
             recipe,
             self._settings.command,
             checkpoint=Path(plan.target_path) if plan.target_path else None,
             precision=plan.precision,
             optimizer=plan.optimizer,
         )
-        attempt = self._journal.plan_attempt(
-            self._run_id, parent=plan.target, command=command, plan=plan.as_detail()
-        )
-        return self._start(attempt)
 
-    def _start(self, attempt: Attempt) -> TrainerProcess:
-        self._take_attempt(attempt)
-        process = self._spawn(attempt)
+    def _start(self, attempt: Attempt) -> TrainerProcess | int:
+        """Start a planned attempt; after a signal it stays planned for the next time."""
+        if self._attending.signal is not None:
+            return SIGNALLED + self._attending.signal
+        self._runs.take(attempt)
+        try:
+            process = self._spawn(attempt)
+        except TrainerError:
+            self._journal.attempt_ended(attempt, exit_code=None, outcome="not started")
+            raise
+        self._process = process
         self._note_started(attempt, process)
         words = shlex.join(attempt.command)
         self._say(attempt, "attempt", f"attempt {attempt.attempt} started: {words}", "start")
@@ -227,17 +263,18 @@ class Supervisor:
         known = process.identity
         self._journal.attempt_started(attempt, pid=known.pid, pid_started=known.started_s)
 
+    # -- one attempt ----------------------------------------------------------------------------
+
     def _attempt(self, process: TrainerProcess) -> TrainerProcess | int:
         """Tend one attempt to its end; return the next one's process or the exit code."""
         attempt = self._journal.last_attempt(self._run_id)
         assert attempt is not None, "a process belongs to an attempt"  # noqa: S101 - for mypy
         end = self._tend(process, attempt)
-        if self._signals:
-            return self._interrupted(process, attempt)
+        if self._attending.signal is not None:
+            return self._interrupted(process, attempt, self._attending.signal)
         if end is not None:
             self._drain()
-        faulty = self._repairer.faulty(attempt.attempt)
-        if faulty and self._settings.policy != "report":
+        if not self._reports_only and self._repairer.faulty(attempt.attempt):
             self._repairer.open(attempt)
             self._stop(process, attempt)
             self._drain()
@@ -247,19 +284,17 @@ class Supervisor:
 
     def _tend(self, process: TrainerProcess, attempt: Attempt) -> Ended | None:
         """Watch until the trainer ends, a finding asks to act, or a signal comes."""
-        while True:
-            wait_s = self._inspector.next_look_s()
-            self._arrived(_POLL_S if wait_s is None else min(wait_s, _POLL_S))
-            for outcome in self._inspector.work():
-                self._on_judged(outcome)
+        if not self._reports_only and self._repairer.faulty(attempt.attempt):
+            return None  # judged by a sentinel that was killed before it could act
+        while self._attending.signal is None:
+            for outcome in self._attending.look(_POLL_S):
                 self._prove(attempt, ended=False)
-                if self._acts(outcome.judged):
+                if not self._reports_only and acting(outcome.judged, self._settings.act_on):
                     return None
-            if self._signals:
-                return None
             end = process.poll()
             if end is not None:
                 return end
+        return None
 
     def _stop(self, process: TrainerProcess, attempt: Attempt) -> None:
         report = process.stop(self._settings.grace_s)
@@ -277,11 +312,14 @@ class Supervisor:
         if self._settings.policy == "stop":
             return self._end_here(attempt, "the policy is to stop", STOPPED_BY_POLICY)
         plan = self._repairer.plan(attempt, faulty)
+        if not isinstance(plan, str):
+            self._attending.wait(self._backoff_s(attempt))
+            if self._attending.signal is not None:
+                return SIGNALLED + self._attending.signal
+            if _is_gone(plan):
+                plan = self._repairer.plan(attempt, faulty)
         if isinstance(plan, str):
             return self._end_here(attempt, plan, GAVE_UP)
-        self._wait(self._backoff_s(attempt.attempt))
-        if self._signals:
-            return 128 + self._signals[0]
         process = self._start_plan(plan)
         self._repairer.close(attempt)
         return process
@@ -292,73 +330,66 @@ class Supervisor:
         return code
 
     def _finished(self, attempt: Attempt, end: Ended) -> int:
-        mine = [j for j in self._journal.judged(self._run_id) if j.attempt == attempt.attempt]
-        faulty = bool(mine) and mine[-1].level == "faulty"
-        outcome = "faulty" if faulty else "ended"
+        newest = next(iter(self._journal.newest(self._run_id, attempt.attempt, limit=1)), None)
+        outcome = "faulty" if newest is not None and newest.level == "faulty" else "ended"
         self._journal.attempt_ended(attempt, exit_code=end.code, outcome=outcome)
         code = "unknown" if end.code is None else end.code
-        last = f"its last checkpoint is {mine[-1].level}" if mine else "it wrote no checkpoint"
+        last = "it wrote no checkpoint"
+        if newest is not None:
+            last = f"its last checkpoint is {newest.level}"
         self._say(attempt, "outcome", f"the trainer ended with code {code}; {last}", "end")
-        if faulty:
+        if newest is not None and newest.level in {"faulty", "unreadable"}:
             return ENDED_FAULTY
-        return end.code or 0
+        # An adopted trainer's code is told to nobody but its first parent.
+        known = end.code or 0
+        return known if known >= 0 else SIGNALLED - known
 
-    def _interrupted(self, process: TrainerProcess, attempt: Attempt) -> int:
-        number = self._signals[0]
+    def _interrupted(self, process: TrainerProcess, attempt: Attempt, number: int) -> int:
+        """Stop the trainer and end; what it has not been judged yet is, by the next start."""
         process.stop(self._settings.grace_s)
-        self._drain()
         self._journal.attempt_ended(attempt, exit_code=None, outcome="interrupted")
         name = signal.Signals(number).name
         self._say(attempt, "outcome", f"{name}: stopped the trainer and ended", "signal")
-        return 128 + number
+        return SIGNALLED + number
 
-    # -- looking --------------------------------------------------------------------------
+    def _stand_by(self, why: StateError) -> None:
+        """Let a trainer go on that cannot be guarded any more, and pass signals on to it.
 
-    def _arrived(self, timeout_s: float) -> None:
-        self._inspector.arrived(self._arrivals.take(timeout_s), self._settings.roots)
+        It would die with us where we are the first process of a container or a batch job.
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        self._on_note(f"{why}; the trainer goes on, unguarded")
+        while process.poll() is None:
+            if self._attending.signal is not None:
+                process.stop(self._settings.grace_s)
+                return
+            process.wait(_POLL_S)
+
+    # -- small things -----------------------------------------------------------------------
+
+    def _finish_quarantine(self) -> None:
+        if not self._reports_only:
+            self._repairer.finish_quarantine()
 
     def _drain(self) -> None:
-        """Judge everything that lies there, waiting for what is still settling."""
-        everything = Arrived(dirty=frozenset(), closed=frozenset(), rescan=True)
-        self._inspector.arrived(everything, self._settings.roots)
-        deadline = self._clock() + self._settings.verdict_timeout_s
-        while self._inspector.pending and self._clock() < deadline:
-            for outcome in self._inspector.work():
-                self._on_judged(outcome)
-            self._wait(min(self._inspector.next_look_s() or 0.0, deadline - self._clock()))
-
-    def _wait(self, seconds: float) -> None:
-        """Wait, but not past a signal."""
-        deadline = self._clock() + seconds
-        while (left := deadline - self._clock()) > 0 and not self._signals:
-            self._arrived(left)
-
-    def _own_choice(self) -> Judged | None:
-        """Return the checkpoint the trainer would begin from by itself, if it is known."""
-        known = [j for j in self._journal.judged(self._run_id) if j.path.exists()]
-        recipe = self._settings.recipe
-        if recipe is not None:
-            named = chosen_checkpoint(recipe, self._settings.command, self._settings.cwd)
-            if named is not None:
-                return next((j for j in reversed(known) if j.path == named), None)
-            if not recipe.picks.latest:
-                return None
-        return max(known, key=lambda j: -1 if j.step is None else j.step, default=None)
-
-    def _acts(self, judged: Judged) -> bool:
-        return self._settings.policy != "report" and bool(acting(judged, self._settings.act_on))
+        """Judge everything that lies there, and say when something stays without a verdict."""
+        timeout_s = self._settings.verdict_timeout_s
+        unjudged = self._attending.drain(timeout_s)
+        if unjudged and self._attending.signal is None:
+            many = f"{unjudged} checkpoint{'s have' if unjudged > 1 else ' has'}"
+            self._on_note(f"{many} no verdict after {timeout_s:g} s; going on without")
 
     def _prove(self, attempt: Attempt, *, ended: bool) -> None:
         """Say once whether the repair that began this attempt helped."""
         if attempt.plan is None or attempt.attempt in self._verified:
             return
-        judged = self._journal.judged(self._run_id)
-        before = [j.loss for j in judged if j.attempt < attempt.attempt and j.loss is not None]
         proof = verify(
             Plan.from_detail(attempt.plan),
-            [j for j in judged if j.attempt == attempt.attempt],
+            self._journal.judged(self._run_id, attempt.attempt),
             effect=self._settings.recipe.effect if self._settings.recipe else {},
-            loss_before=before[-1] if before else None,
+            loss_before=self._journal.loss_before(self._run_id, attempt.attempt),
             ended=ended,
         )
         if proof is None:
@@ -371,12 +402,6 @@ class Supervisor:
         }
         self._say(attempt, "outcome", f"repair {proof.result}: {proof.message}", "proof", detail)
 
-    # -- small things -----------------------------------------------------------------------
-
-    def _take_attempt(self, attempt: Attempt | None) -> None:
-        self._runs.attempt = attempt.attempt if attempt else 0
-        self._runs.parent = attempt.parent if attempt else None
-
     def _say(
         self,
         attempt: Attempt | None,
@@ -388,25 +413,9 @@ class Supervisor:
         number = attempt.attempt if attempt else 0
         self._teller.tell(kind, message, attempt=number, about=(about,), detail=detail)
 
-    def _backoff_s(self, attempt: int) -> float:
-        longest_s = self._settings.backoff_max_s
-        return min(self._settings.backoff_s * 2.0 ** (attempt - 1), longest_s)
-
-    @contextmanager
-    def _handled_signals(self) -> Iterator[None]:
-        """Only take note of signals; the loop acts on them."""
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            self._signals.append(number)
-            self._arrivals.wake()
-
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, note) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _backoff_s(self, attempt: Attempt) -> float:
+        doublings = min(self._repairer.tries(attempt) - 1, _MOST_DOUBLINGS)
+        return min(self._settings.backoff_s * 2.0**doublings, self._settings.backoff_max_s)
 
 
 def _find(attempt: Attempt) -> TrainerProcess | None:
@@ -420,3 +429,11 @@ def _find(attempt: Attempt) -> TrainerProcess | None:
 def _marker(attempt: Attempt) -> str:
     """Return the mark that every process of an attempt carries in its environment."""
     return f"{attempt.run_id}:{attempt.attempt}"
+
+
+def _is_gone(plan: Plan) -> bool:
+    return plan.target_path is not None and not os.path.lexists(plan.target_path)
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from sentinel.daemon.recording import refused
 from sentinel.health.identity import event_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import EventKind, EventRow
@@ -15,10 +16,19 @@ Listener = Callable[[EventRow], None]
 class Teller:
     """Writes the events of one run; the same event told again replaces itself."""
 
-    def __init__(self, log: HealthLog, run_id: str, listener: Listener) -> None:
+    def __init__(
+        self,
+        log: HealthLog,
+        run_id: str,
+        listener: Listener,
+        *,
+        on_note: Callable[[str], None],
+    ) -> None:
         self._log = log
         self._run_id = run_id
         self._listener = listener
+        self._on_note = on_note
+        self._refused = ""
 
     def tell(
         self,
@@ -31,7 +41,11 @@ class Teller:
         rule: str | None = None,
         detail: Mapping[str, object] | None = None,
     ) -> None:
-        """Write one event and pass it on. ``about`` is what makes it this event and no other."""
+        """Write one event and pass it on. ``about`` is what makes it this event and no other.
+
+        A log that cannot be written is said once and ends nothing: what is to be done is in the
+        journal.
+        """
         event = EventRow(
             event_id=event_id(run_id=self._run_id, attempt=attempt, kind=kind, about=about),
             run_id=self._run_id,
@@ -43,5 +57,13 @@ class Teller:
             rule=rule,
             detail=detail or {},
         )
-        self._log.append_event(event)
+        try:
+            self._log.append_event(event)
+        except OSError as error:
+            self._refuse(str(refused(self._log, error)))
         self._listener(event)
+
+    def _refuse(self, why: str) -> None:
+        if why != self._refused:
+            self._on_note(why)
+        self._refused = why

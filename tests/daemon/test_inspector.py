@@ -17,8 +17,8 @@ import pytest
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.inspector import Inspector
 from sentinel.daemon.journal import Journal
+from sentinel.daemon.runs import WatchedRuns
 from sentinel.daemon.settle import Settling
-from sentinel.daemon.watch import WatchedRuns
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.flow import inspect
 from sentinel.health.log import HealthLog, staging_writer
