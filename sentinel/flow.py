@@ -181,13 +181,20 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
     named = checkpoint.settings.get("base.path") or (
         checkpoint.adapter.base_model if checkpoint.adapter else None
     )
-    if not isinstance(named, str) or not (Path(named) / "config.json").is_file():
+    if not isinstance(named, str) or not _is_base(Path(named)):
         return None
     try:
         return read_base(Path(named))
     except InputError:
         # The base is not what was asked about; rules that need it say that it is missing.
         return None
+
+
+def _is_base(path: Path) -> bool:
+    """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
+    if path.suffix == ".safetensors":
+        return path.is_file()
+    return any((path / name).is_file() for name in ("config.json", "model_index.json"))
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

@@ -466,13 +466,15 @@ def base(path: Path, compute: str) -> Path:
     quantization = {"load_in_4bit": True, "bnb_4bit_compute_dtype": compute}
     write_json(path / "config.json", {"quantization_config": quantization})
     state = json.dumps({"quant_type": "nf4", "shape": [16, 32]}).encode()
-    name = "model.layers.0.self_attn.q_proj.weight"
-    tensors = {
-        name: np.zeros((256, 1), "u1"),
-        f"{name}.absmax": np.ones(8, "f4"),
-        f"{name}.quant_map": np.ones(16, "f4"),
-        f"{name}.quant_state.bitsandbytes__nf4": np.frombuffer(state, "u1"),
-    }
+    tensors = {}
+    for module in MODULES:
+        name = f"{module.removeprefix('base_model.model.')}.weight"
+        tensors |= {
+            name: np.zeros((256, 1), "u1"),
+            f"{name}.absmax": np.ones(8, "f4"),
+            f"{name}.quant_map": np.ones(16, "f4"),
+            f"{name}.quant_state.bitsandbytes__nf4": np.frombuffer(state, "u1"),
+        }
     save_file(tensors, path / "model.safetensors")
     return path
 

@@ -98,3 +98,35 @@ def test_what_is_no_base_is_said(write) -> None:
         read_base(write.root / "bare")
     with pytest.raises(InputError):
         read_base(write.root / "torn")
+
+
+def test_a_single_file_is_a_base(write) -> None:
+    """Image trainers name one file of weights; nothing beside it describes it."""
+    path = write.tensors("flux.safetensors", {"blocks.0.q.weight": np.zeros((6, 4), "f2")})
+
+    base = read_base(path)
+
+    assert [(one.module, one.out_features, one.in_features) for one in base.weights] == [
+        ("blocks.0.q", 6, 4)
+    ]
+    assert (base.scheme, base.compute_dtype) == ("none", None)
+
+
+def test_a_pipeline_is_a_base_of_several_parts(write) -> None:
+    """Modules carry their component's name; the denoiser tells what is computed in."""
+    write.json("pipe/model_index.json", {"_class_name": "FluxPipeline"})
+    for part, stem, dtype in (
+        ("text_encoder", "model", "float16"),
+        ("transformer", "diffusion_pytorch_model", "bfloat16"),
+    ):
+        write.json(f"pipe/{part}/config.json", {"dtype": dtype})
+        write.tensors(f"pipe/{part}/{stem}.safetensors", {"q.weight": np.zeros((6, 4), "f2")})
+    write.json("pipe/scheduler/scheduler_config.json", {})
+
+    base = read_base(write.root / "pipe")
+
+    assert [one.module for one in base.weights] == ["transformer.q", "text_encoder.q"]
+    assert base.compute_dtype == "bf16"
+    assert all(
+        (base.path / one.stored.member).is_file() for one in base.weights if one.stored is not None
+    )
