@@ -106,6 +106,10 @@ def conclude(
     if inspected.measured is not None:
         tables["tensors"] = inspected.measured.tensors
         tables["pairs"] = inspected.measured.pairs
+        tables["effects"] = inspected.measured.effects
+        if inspected.measured.optimizer is not None:
+            tables["optimizer"] = inspected.measured.optimizer
+            tables["optimizer_groups"] = inspected.measured.optimizer_groups
     if known_base is not None:
         tables |= base_tables(known_base, inspected.measured, norms)
     if previous is not None and previous.measured is not None:
@@ -295,7 +299,7 @@ def _with_fault(checkpoint: Checkpoint, rule: str, member: str, message: str) ->
 def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:
     """Return the parts that were read whole and have no grave content finding.
 
-    Optimizer and state files are not read yet, so they are never called usable.
+    State files are not read yet, so they are never called usable.
     """
     if inspected.measured is None:
         return ()
@@ -305,4 +309,8 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
         if found.scope == "content" and found.severity in {"critical", "unreadable"}
         for part in found.parts
     }
-    return tuple(part for part in ("weights",) if part not in damaged)
+    optimizer = inspected.checkpoint.optimizer
+    read: tuple[Part, ...] = ("weights",)
+    if optimizer is not None and not optimizer.opaque_count:
+        read = ("weights", "optimizer")
+    return tuple(part for part in read if part not in damaged)

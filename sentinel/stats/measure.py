@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from sentinel.checkpoint import identity, path_text
 from sentinel.errors import ChangedWhileReadError
+from sentinel.stats.effect import effect_rows
 from sentinel.stats.moments import Moments, Scratch, block_moments, merge
+from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
-from sentinel.stats.reading import MemberFile, current_identity
-from sentinel.stats.table import PAIRS, TENSORS, table_of, tensor_row
+from sentinel.stats.reading import MemberFiles, current_identity
+from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,17 @@ TICK_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A checkpoint's numbers: one row a tensor, one row an adapter module."""
+    """A checkpoint's numbers: one row a tensor, a pair of up and down, an adapted module.
+
+    ``optimizer`` (one row a parameter) and ``optimizer_groups`` are None when no optimizer state
+    was understood.
+    """
 
     tensors: pa.Table
     pairs: pa.Table
+    effects: pa.Table
+    optimizer: pa.Table | None = None
+    optimizer_groups: pa.Table | None = None
 
 
 def measure(
@@ -41,7 +49,7 @@ def measure(
     digest: bool,
     tick: Callable[[int], None] | None = None,
 ) -> Measured:
-    """Read every tensor of the part ``weights`` and return its statistics.
+    """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
 
     ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
     number of bytes read since it was told last. Raises ChangedWhileReadError when the members
@@ -51,42 +59,33 @@ def measure(
     _refuse_change(checkpoint, before)
     parts = {member.path: member.part for member in checkpoint.members}
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
-    with _Files(checkpoint) as files:
+    with MemberFiles(checkpoint) as files:
         reader = _Reader(files, digest=digest, tick=tick or _no_tick)
         numbers = {tensor.name: reader.read(tensor) for tensor in weights}
         moments = {name: found for name, (found, _digest) in numbers.items()}
         pairs = [
             pair_row(pair, moments, checkpoint.adapter, files.open) for pair in find_pairs(weights)
         ]
+        optimizer = checkpoint.optimizer and measure_optimizer(
+            checkpoint.optimizer, files, tick or _no_tick
+        )
+        norms = {str(row["module"]): row["norm"] for row in pairs if row["norm"] is not None}
+        effects = effect_rows(weights, moments, checkpoint.adapter, files.open, pair_norms=norms)
     _refuse_change(checkpoint, before)
     rows = [tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights]
-    return Measured(table_of(rows, TENSORS), table_of(pairs, PAIRS))
-
-
-class _Files:
-    """The members of a checkpoint, each opened when first asked for, closed together."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._root = checkpoint.root
-        self._open: dict[str, MemberFile] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_reason: object) -> None:
-        self._stack.close()
-
-    def open(self, member: str) -> MemberFile:
-        if member not in self._open:
-            self._open[member] = self._stack.enter_context(MemberFile(self._root / member))
-        return self._open[member]
+    return Measured(
+        table_of(rows, TENSORS),
+        table_of(pairs, PAIRS),
+        table_of(effects, EFFECTS),
+        optimizer.parameters if optimizer else None,
+        optimizer.groups if optimizer else None,
+    )
 
 
 class _Reader:
     """One pass over one tensor after another, with one set of buffers."""
 
-    def __init__(self, files: _Files, *, digest: bool, tick: Callable[[int], None]) -> None:
+    def __init__(self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None]) -> None:
         self._files = files
         self._digest = digest
         self._tick = tick
@@ -94,10 +93,11 @@ class _Reader:
         self._buffer = np.empty(self._scratch.block_bytes, np.uint8)
 
     def read(self, tensor: Tensor) -> tuple[Moments, str | None]:
-        file = self._files.open(tensor.member)
+        if not tensor.is_dense:
+            return Moments(tensor.numel, None, None, None, None), None
         hasher = xxhash.xxh3_128() if self._digest else None
         total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0
-        for block in file.blocks(tensor.offset, tensor.size_bytes, self._buffer):
+        for block in self._files.blocks(tensor, self._buffer):
             total = merge(total, block_moments(tensor.dtype, block, self._scratch))
             if hasher:
                 hasher.update(block.data)

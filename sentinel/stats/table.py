@@ -66,6 +66,19 @@ PAIRS = pa.schema(
         ("base_norm", pa.float64()),
     ]
 )
+EFFECTS = pa.schema(
+    [
+        ("module", pa.string()),
+        ("family", pa.string()),
+        ("component", pa.string()),
+        ("tensor", pa.string()),
+        ("role", pa.string()),
+        ("dtype", pa.string()),
+        ("starts_idle", pa.bool_()),
+        ("idle", pa.bool_()),
+        ("norm", pa.float64()),
+    ]
+)
 CHECKPOINT = pa.schema(
     [
         ("path", pa.string()),
