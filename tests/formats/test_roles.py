@@ -72,6 +72,37 @@ def test_kohya_onetrainer_diffusers_and_lycoris(key: str, expected: Assignment) 
     assert role_of(key) == expected
 
 
+U = "unet.down_blocks.0.attn1"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (f"{U}.processor.to_q_lora.down.weight", Assignment(f"{U}.to_q", "lora_down", "lora")),
+        (f"{U}.processor.to_out_lora.up.weight", zero(f"{U}.to_out.0", "lora_up", "lora")),
+        (f"{U}.to_q.lora.up.weight", zero(f"{U}.to_q", "lora_up", "lora")),
+        (f"{U}.to_q.lora_linear_layer.down.weight", Assignment(f"{U}.to_q", "lora_down", "lora")),
+        (f"module.{P}{Q}.lora_B.default.weight", zero(Q, "lora_up", "lora")),
+        (f"module._orig_mod.{P}{Q}.lora_A.weight", Assignment(Q, "lora_down", "lora")),
+        (f"{P}{Q}.base_layer.lora_B.weight", zero(Q, "lora_up", "lora")),
+        (f"{P}{Q}.base_layer.weight._data", Assignment(Q, "base")),
+        ("base_model.vera_A", Assignment("", "adapter", "vera")),
+        ("base_model.tinylora_v.0", zero("", "adapter", "tinylora")),
+        (f"{P}{Q}.glora_A.Xd", zero(Q, "adapter", "glora")),
+        (f"{P}{Q}.glora_A.Xu", Assignment(Q, "adapter", "glora")),
+        ("diffusion_model.x.diff_b", zero("diffusion_model.x", "adapter", "full")),
+        ("unet.x.oft_R.scaled_oft", Assignment("unet.x", "adapter", "oft")),
+    ],
+)
+def test_older_keys_and_wrappers(key: str, expected: Assignment) -> None:
+    assert role_of(key) == expected
+
+
+@pytest.mark.parametrize("key", ["up.weight", "blocks.0.down.weight", "lora_x", "mlp.up.bias"])
+def test_up_and_down_alone_are_no_adapter(key: str) -> None:
+    assert role_of(key).role == "other"
+
+
 @pytest.mark.parametrize(
     ("key", "module"),
     [("model.norm.weight", "model.norm"), ("decoder.act.alpha", "decoder.act"), ("w", "")],

@@ -1,0 +1,27 @@
+"""`docs/formats.md` names every layout in the order it is asked, and every adapter family."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sentinel.formats.layouts import LAYOUTS
+
+PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+
+
+def test_every_layout_is_documented_in_its_order() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+
+    assert re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE) == [one.NAME for one in LAYOUTS]
+
+
+def test_every_layouts_row_is_whole() -> None:
+    rows = [row for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `")]
+
+    assert all(cell.strip() for row in rows for cell in row.strip("|").split("|"))
+    assert {len(row.strip("|").split("|")) for row in rows} == {5}
+
+
+def test_names_are_spelled_with_hyphens() -> None:
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", layout.NAME) for layout in LAYOUTS)
