@@ -20,6 +20,7 @@ from sentinel.checkpoint import (
 )
 from sentinel.errors import InputError, MissingMemberError
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.containers.torch_file import read_torch_file
 from sentinel.formats.containers.torch_objects import TorchFile
@@ -118,6 +119,17 @@ class Draft:
             if self.tensors.setdefault(named.name, named) is not named:
                 self.fault(self._twice(named), "weights", name)
         return found.tree
+
+    def read_arrays(self, name: str) -> None:
+        """Note a file of NumPy's with weights and take its arrays."""
+        if self.add_member(name, "weights") is None:
+            return
+        try:
+            found = read_numpy_file(self.root / name, member=name)
+        except InputError as error:
+            self.fault(error, "weights", name)
+            return
+        self.tensors |= {tensor.name: tensor for tensor in found}
 
     def read_optimizer(self, name: str) -> None:
         """Note a file of `torch.save` with an optimizer's state and take what it describes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
+from sentinel.formats.containers.npz import NUMPY_SUFFIXES
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
@@ -59,6 +60,8 @@ def read(path: Path) -> Checkpoint:
         read_shard_set(draft, _set_of(path), shard.stem)
     elif path.suffix.lower() in TORCH_SUFFIXES:
         draft.read_torch(path.name)
+    elif path.suffix.lower() in NUMPY_SUFFIXES:
+        draft.read_arrays(path.name)
     else:
         draft.read_tensors(path.name)
     return draft.finish(path, NAME, complete=None, step=step_of_path(path))
