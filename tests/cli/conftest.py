@@ -115,11 +115,27 @@ def write(here: Path) -> Writer:
     return Writer(here)
 
 
-@pytest.fixture
-def tree(write: Writer) -> Path:
-    """A directory with one checkpoint of each verdict."""
+def plant(root: Path) -> Path:
+    """Lay out one checkpoint of each verdict."""
+    write = Writer(root)
     write.trainer("out/checkpoint-20")
     write.trainer("out/checkpoint-40", up=np.nan)
     write.torn("cut/checkpoint-60")
     write.plain("who-knows.safetensors")
-    return write.root
+    return root
+
+
+@pytest.fixture
+def tree(here: Path) -> Path:
+    """A directory with one checkpoint of each verdict, to be changed at will."""
+    return plant(here)
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a directory whose scan is in the health log `log`, for all tests together."""
+    root = plant(tmp_path_factory.mktemp("scanned"))
+    command = [sys.executable, "-m", "sentinel", "scan", ".", "--log", "log"]
+    done = subprocess.run(command, cwd=root, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 1, done.stderr
+    return root

@@ -20,10 +20,10 @@ def rows(log: Path, dataset: str, *columns: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def log(sentinel, tree) -> Path:
+def log(here, scanned, monkeypatch) -> Path:  # noqa: ARG001 - only the last chdir counts
     """The log of one scan of a directory with one checkpoint of each verdict."""
-    sentinel("scan", ".", "--log", "log")
-    return tree / "log"
+    monkeypatch.chdir(scanned)
+    return scanned / "log"
 
 
 def test_every_parquet_reader_opens_the_log(log):
