@@ -84,6 +84,11 @@ class Tensor:
     big_endian: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Tell whether the bytes are the elements row by row, little-endian."""
+        return self.strides is None and not self.big_endian
+
+    @property
     def is_dense(self) -> bool:
         """Tell whether the bytes are exactly the elements, each once, in whatever order."""
         return self.strides is None or is_dense(self.shape, self.strides)

@@ -231,7 +231,7 @@ def _cancels(
 
     So PEFT initialises them: peft/tuners/hra/layer.py (`reset_hra_parameters`).
     """
-    if moments[tensor.name].nan_count is None or not tensor.numel:
+    if moments[tensor.name].nan_count is None or not tensor.numel or not tensor.is_plain:
         return None
     if len(tensor.shape) != 2 or tensor.shape[1] % 2:  # noqa: PLR2004 - a matrix; pairs
         return False

@@ -79,7 +79,7 @@ def lokr_norm(
     thin = [labelled[name][0] for name in ("lokr_w1_b", "lokr_w2_b") if name in labelled]
     alpha = _alpha(labelled, moments)
     if thin:
-        rank = thin[0].shape[0]
+        rank = thin[0].shape[0] if thin[0].shape else 0
     elif alpha is not None:
         return _scaled(sides[0] * sides[1], 1.0)
     else:
@@ -110,7 +110,8 @@ def _side(
 
 def _finite(tensors: Sequence[Tensor], moments: Mapping[str, Moments]) -> bool:
     found = [moments[tensor.name] for tensor in tensors]
-    return all(one.nan_count == 0 and one.inf_count == 0 for one in found)
+    is_finite = all(one.nan_count == 0 and one.inf_count == 0 for one in found)
+    return is_finite and all(tensor.is_plain for tensor in tensors)
 
 
 def _alpha(labelled: Labelled, moments: Mapping[str, Moments]) -> float | None:

@@ -38,6 +38,8 @@ def multiplicable(left: Tensor, right: Tensor) -> bool:
     rank = right.shape[0]
     fits = left.shape[1] == rank and all(extent == 1 for extent in left.shape[2:])
     known = is_decodable(left.dtype) and is_decodable(right.dtype)
+    # Elsewhere the order of the elements does not matter; a product needs it.
+    known = known and left.is_plain and right.is_plain
     return fits and known and 0 < rank <= LARGEST_RANK
 
 

@@ -226,3 +226,17 @@ def test_blocks_of_moments_stay_in_step(tmp_path):
 
     assert found["vanished_count"] == int(((second == 0) & (first != 0)).sum())
     assert (found["value_count"], groups) == (2 * size, [])
+
+
+def test_a_matrix_in_another_order_is_measured_and_not_multiplied(tmp_path):
+    """Counts and sizes do not depend on the order of elements; the product of two matrices does."""
+    down, up = (one.detach() for one in parameters())
+    tensors = {f"{KEY}.lora_A.weight": down.T.contiguous().T, f"{KEY}.lora_B.weight": up}
+    torch.save(tensors, tmp_path / "adapter_model.bin")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+
+    measured = measure(open_checkpoint(tmp_path), digest=False)
+
+    (pair,) = measured.pairs.to_pylist()
+    assert pair["down_l2"] == pytest.approx(float(down.norm()))
+    assert pair["norm"] is None
