@@ -165,6 +165,8 @@ class Supervisor:
         """Judge what lies there, and start the user's command unless its own choice is faulty."""
         self._runs.take(last)
         self._drain()
+        if self._attending.signal is not None:
+            return SIGNALLED + self._attending.signal
         chosen = self._own_choice()
         if chosen is not None and not chosen.target:
             where = f"'{chosen.path}', which the trainer would begin from, is {chosen.level}"
