@@ -100,7 +100,7 @@ def _with_role(tensor: Tensor, adapter: AdapterConfig | None, modules: frozenset
 
 def _segments(key: str) -> tuple[list[str], bool]:
     """Return a key's segments without wrappers and PEFT's prefix, and whether it had that."""
-    found = [segment for segment in key.split(".") if segment not in _WRAPPERS]
+    found = [segment for segment in key.split(".") if segment not in _WRAPPERS] or [key]
     while len(found) > 1 and found[0] == "module":
         del found[0]
     is_peft = len(found) > 1 and f"{found[0]}." == _PEFT_ROOT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentinel.checkpoint import AdapterConfig, Role
 from sentinel.formats.roles import Assignment, role_of
@@ -161,3 +163,20 @@ def test_a_bias_that_was_asked_to_be_saved_is_no_loose_bias() -> None:
     config = AdapterConfig(modules_to_save=("score",))
 
     assert role_of(f"{P}score.bias", config).role == "modules_to_save"
+
+
+SEGMENTS = st.sampled_from(
+    [
+        *("base_model", "model", "module", "_orig_mod", "base_layer", "x", "", "weight", "bias"),
+        *("lora_A", "lora_B", "lora", "up", "down", "to_q_lora", "_lora", "processor", "_data"),
+        *("alpha", "a1", "diff", "on_input", "glora_A", "Xu", "lycoris_x", "modules_to_save"),
+    ]
+)
+
+
+@given(st.lists(SEGMENTS, max_size=6).map(".".join), st.sets(st.just("x")))
+def test_any_key_has_a_role(key: str, modules: set[str]) -> None:
+    """Keys come from files: whatever stands in one, it is assigned and never raises."""
+    found = role_of(key, None, modules)
+
+    assert len(found.module) <= len(key)
