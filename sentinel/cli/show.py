@@ -1,0 +1,118 @@
+"""`sentinel show`: what a checkpoint is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentinel.cli.exit_codes import GOOD, UNREADABLE
+from sentinel.cli.options import ANY_PATH, EXISTING, base_of
+from sentinel.cli.output import OutputClosed, console, say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sentinel.checkpoint import Base, Checkpoint
+    from sentinel.flow import Inspected
+    from sentinel.reports.show import Shown
+
+
+@click.command()
+@click.argument("checkpoint", metavar="CKPT", type=ANY_PATH)
+@click.option("--modules", is_flag=True, help="Every adapted module: rank, scale, norms.")
+@click.option("--tensors", is_flag=True, help="Every tensor's statistics.")
+@click.option("--meta", is_flag=True, help="All settings, and the metadata of the files.")
+@click.option("--base", type=EXISTING, help="The base model under the adapter.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text or JSON."
+)
+def command(
+    checkpoint: Path,
+    modules: bool,
+    tensors: bool,
+    meta: bool,
+    base: Path | None,
+    form: str,
+) -> int:
+    """Tell what the checkpoint CKPT is, without judging it.
+
+    Layout, trainer, versions, step, size, dtypes, roles and settings come from
+    the headers alone. --modules and --tensors read the weights: of each module
+    the norms of up and down, of what it adds to its weight (change), and that
+    relative to the weight where the base model lies on this machine.
+
+    \b
+    Exit codes: 0 shown, 2 something in it could not be read.
+
+    \b
+    Examples:
+      sentinel show out/checkpoint-100
+      sentinel show lora.safetensors --modules
+      sentinel show lora.safetensors --meta --format json
+    """
+    from sentinel.cli.single import open_single
+    from sentinel.reports.sections import render_sections
+    from sentinel.reports.show import show_sections, show_to_json
+
+    opened = open_single(checkpoint)
+    shown = _gather(opened, base_of(base), modules=modules, tensors=tensors, meta=meta)
+    with suppress(OutputClosed):
+        if form == "json":
+            say(show_to_json(shown) + "\n")
+        else:
+            render_sections(tuple(show_sections(shown, Path.cwd())), console())
+    return UNREADABLE if shown.checkpoint.faults else GOOD
+
+
+def _gather(
+    checkpoint: Checkpoint, base: Base | None, *, modules: bool, tensors: bool, meta: bool
+) -> Shown:
+    from sentinel.flow import inspect
+    from sentinel.reports.show import Shown
+
+    metadata = _metadata(checkpoint) if meta else None
+    if not (modules or tensors):
+        return Shown(checkpoint, metadata=metadata)
+    inspected = inspect(checkpoint.path)
+    measured = inspected.measured
+    if measured is None:
+        return Shown(inspected.checkpoint, metadata=metadata)
+    return Shown(
+        inspected.checkpoint,
+        pairs=_pairs(inspected, base) if modules else None,
+        effects=measured.effects if modules else None,
+        tensors=measured.tensors if tensors else None,
+        metadata=metadata,
+    )
+
+
+def _pairs(inspected: Inspected, base: Base | None) -> pa.Table | None:
+    """Return the table ``pairs``, with the sizes of the base's weights where they are known."""
+    from sentinel.flow import find_base
+    from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
+    from sentinel.stats.base_tables import base_tables
+
+    if inspected.measured is None:
+        return None
+    known = base or find_base(inspected.checkpoint)
+    if known is None:
+        return inspected.measured.pairs
+    norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
+    return base_tables(known, inspected.measured, norms)["pairs"]
+
+
+def _metadata(checkpoint: Checkpoint) -> Mapping[str, Mapping[str, str]]:
+    """Return what the headers carry beside tensors, by member; a broken one is a fault already."""
+    from sentinel.errors import InputError
+    from sentinel.formats.containers.safetensors import read_safetensors_header
+
+    found = {}
+    for member in checkpoint.members:
+        if member.path.endswith(".safetensors"):
+            with suppress(InputError):
+                found[member.path] = read_safetensors_header(checkpoint.root / member.path).metadata
+    return {path: metadata for path, metadata in found.items() if metadata}

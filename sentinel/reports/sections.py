@@ -1,0 +1,84 @@
+"""What is told of a checkpoint in several parts: facts by name, and tables under a title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from sentinel.reports.table import Rows, to_grid, to_lines
+from sentinel.reports.words import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names with their values, one below the other."""
+
+    facts: tuple[tuple[str, str], ...]
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table under a title."""
+
+    title: str
+    rows: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A line that stands out."""
+
+    text: str
+    style: str = "bold"
+
+
+Section = Facts | Listing | Sentence
+
+
+def render_sections(sections: Sequence[Section], console: Console) -> None:
+    """Print sections with an empty line between; in a pipe no line is ever broken."""
+    for number, section in enumerate(sections):
+        if number:
+            console.print()
+        _render(section, console)
+
+
+def _render(section: Section, console: Console) -> None:
+    encoding = console.encoding
+    if isinstance(section, Sentence):
+        line = Text(shown(section.text, encoding), section.style)
+        console.print(line, soft_wrap=not console.is_terminal)
+        return
+    if section.title:
+        console.print(Text(shown(section.title, encoding), "bold"), soft_wrap=True)
+    if isinstance(section, Facts):
+        _render_facts(section.facts, console)
+    elif console.is_terminal:
+        console.print(to_grid(section.rows, encoding))
+    else:
+        console.print(Text(to_lines(section.rows, encoding)), soft_wrap=True, end="")
+
+
+def _render_facts(facts: Iterable[tuple[str, str]], console: Console) -> None:
+    safe = [(shown(name, console.encoding), shown(said, console.encoding)) for name, said in facts]
+    width = max((len(name) for name, _said in safe), default=0)
+    if not console.is_terminal:
+        for name, said in safe:
+            console.print(Text(f"{name:<{width}}  {said}".rstrip()), soft_wrap=True)
+        return
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_column(style="dim", overflow="fold", max_width=max(console.width // 2, 1))
+    grid.add_column(overflow="fold")
+    for name, said in safe:
+        grid.add_row(Text(name), Text(said))
+    console.print(grid)

@@ -1,0 +1,191 @@
+"""What changed between two versions of one tensor: both read in blocks, element by element."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sentinel.dtypes import DTYPES
+from sentinel.stats.float8 import FLOAT8
+from sentinel.stats.floats import FLOATS
+from sentinel.stats.values import as_float64
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sentinel.checkpoint import Tensor
+    from sentinel.stats.reading import MemberFiles
+
+BLOCK_ELEMENTS = 1 << 17
+"""Elements compared at a time: a multiple of 8, so that packed elements end with a byte."""
+
+_BYTE_BITS = 8
+_NUMBERS = {
+    "BOOL": "<u1",
+    "U8": "<u1",
+    "I8": "<i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "U64": "<u8",
+    "I64": "<i8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two tensors of one shape differ.
+
+    ``identical_count`` counts the elements with the same bits, or with the same value where the
+    dtypes differ. The norms and the largest change are over the elements that are finite in
+    both, in float64; they are None where a dtype has no known values or a sum overflows.
+    ``non_finite_count`` counts the other elements.
+    """
+
+    numel: int
+    identical_count: int
+    change_l2: float | None = None
+    first_l2: float | None = None
+    largest: float | None = None
+    non_finite_count: int = 0
+
+    @property
+    def is_identical(self) -> bool:
+        """Tell whether no element differs."""
+        return self.identical_count == self.numel
+
+
+def is_comparable(first: Tensor, second: Tensor) -> bool:
+    """Tell whether `difference` can compare the elements of two tensors."""
+    if first.shape != second.shape or not (first.is_dense and second.is_dense):
+        return False
+    if _order(first) != _order(second):
+        return False
+    if first.dtype == second.dtype:
+        return first.dtype in DTYPES and first.size_bytes == second.size_bytes
+    return _has_values(first.dtype) and _has_values(second.dtype)
+
+
+def difference(
+    first: Tensor, second: Tensor, first_files: MemberFiles, second_files: MemberFiles
+) -> Difference:
+    """Compare two comparable tensors, holding a block of each in memory.
+
+    Raises ChangedWhileReadError and UnreadableError as reading does.
+    """
+    total = _Total(first, second)
+    pieces = zip(
+        first_files.blocks(first, _buffer(first)),
+        second_files.blocks(second, _buffer(second)),
+        strict=True,
+    )
+    for ours, theirs in pieces:
+        total.add(ours, theirs)
+    return total.difference()
+
+
+class _Total:
+    """Sums over the blocks of two tensors."""
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        self._dtypes = (first.dtype, second.dtype)
+        self._numel = first.numel
+        self._valued = all(map(_has_values, self._dtypes))
+        self._identical = 0
+        self._non_finite = 0
+        self._change = 0.0
+        self._first = 0.0
+        self._largest = 0.0
+
+    def add(self, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> None:
+        same_dtype = self._dtypes[0] == self._dtypes[1]
+        if same_dtype:
+            self._identical += _same_bits(DTYPES[self._dtypes[0]].bits, ours, theirs)
+        if not self._valued:
+            return
+        before, after = (
+            _values(dtype, data) for dtype, data in zip(self._dtypes, (ours, theirs), strict=True)
+        )
+        if not same_dtype:
+            equal = (before == after) | (np.isnan(before) & np.isnan(after))
+            self._identical += int(np.count_nonzero(equal))
+        finite = np.isfinite(before) & np.isfinite(after)
+        if not finite.all():
+            self._non_finite += int(finite.size - np.count_nonzero(finite))
+            before, after = before[finite], after[finite]
+        with np.errstate(over="ignore"):
+            self._first += float(np.dot(before, before))
+            change = np.subtract(after, before, out=after)
+            self._change += float(np.dot(change, change))
+        np.abs(change, out=change)
+        self._largest = max(self._largest, float(change.max(initial=0.0)))
+
+    def difference(self) -> Difference:
+        identical = min(self._identical, self._numel)
+        if not self._valued:
+            return Difference(self._numel, identical)
+        return Difference(
+            self._numel,
+            identical,
+            change_l2=_finite(math.sqrt(self._change)),
+            first_l2=_finite(math.sqrt(self._first)),
+            largest=_finite(self._largest),
+            non_finite_count=self._non_finite,
+        )
+
+
+def _order(tensor: Tensor) -> tuple[int, ...] | None:
+    """Return the strides of elements that do not lie row by row, None of those that do."""
+    if tensor.strides is None:
+        return None
+    expected = 1
+    for stride, extent in zip(reversed(tensor.strides), reversed(tensor.shape), strict=True):
+        if extent > 1 and stride != expected:
+            return tensor.strides
+        expected *= extent
+    return None
+
+
+def _has_values(dtype: str) -> bool:
+    return dtype in FLOATS or dtype in FLOAT8 or dtype in _NUMBERS
+
+
+def _buffer(tensor: Tensor) -> NDArray[np.uint8]:
+    whole = BLOCK_ELEMENTS * DTYPES[tensor.dtype].bits // _BYTE_BITS
+    return np.empty(min(whole, max(tensor.size_bytes, 1)), np.uint8)
+
+
+def _same_bits(bits: int, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
+    if bits % _BYTE_BITS == 0:
+        width = f"<u{bits // _BYTE_BITS}"
+        return int(np.count_nonzero(ours.view(width) == theirs.view(width)))
+    changed = np.unpackbits(ours ^ theirs, bitorder="little")
+    elements = changed[: changed.size // bits * bits].reshape(-1, bits)
+    return int(np.count_nonzero(~elements.any(axis=1)))
+
+
+def _values(dtype: str, data: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the values as float64, NaN and infinities among them."""
+    if dtype in _NUMBERS:
+        return data.view(_NUMBERS[dtype]).astype(np.float64)
+    values = as_float64(dtype, data)
+    if dtype in FLOAT8:
+        form = FLOAT8[dtype]
+        values[form.nan[data]] = np.nan
+        infinite = form.inf[data]
+        # The sign is the highest bit of the code.
+        values[infinite] = np.where(data[infinite] >> 7, -np.inf, np.inf)
+    elif dtype == "F16":
+        # The kernel's own way from F16 to F32 knows finite values only.
+        bits = data.view("<u2")
+        odd = (bits & FLOATS[dtype].magnitude_mask) >= FLOATS[dtype].infinity
+        values[odd] = bits[odd].view("<f2")
+    return values
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
