@@ -97,7 +97,7 @@ def _changed_words(changed: list[ModuleDifference], total: int) -> str:
     said = f"{len(changed)} of {_count(total, 'module')} changed{by if known else ''}"
     unmeasured = len(changed) - len(known)
     if known and unmeasured:
-        said += f" ({unmeasured} not measurable so)"
+        said += f" ({unmeasured} from zero or beyond measure)"
     same = total - len(changed)
     return f"{said}, {same} unchanged" if same else said
 

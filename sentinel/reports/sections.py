@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _GAP = 2
+_READABLE = 40
+"""Characters that names want beside their numbers; with less they are folded beyond reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ def _render(section: Section, console: Console) -> None:
     if isinstance(section, Facts):
         _render_facts(section.facts, console)
     elif console.is_terminal:
-        console.print(to_grid(section.rows, encoding))
+        rows = section.rows
+        console.print(
+            _stacked(rows, encoding) if _is_cramped(rows, console) else to_grid(rows, encoding)
+        )
     else:
         console.print(Text(to_lines(section.rows, encoding)), soft_wrap=True, end="")
 
@@ -82,3 +88,25 @@ def _render_facts(facts: Iterable[tuple[str, str]], console: Console) -> None:
     for name, said in safe:
         grid.add_row(Text(name), Text(said))
     console.print(grid)
+
+
+def _is_cramped(rows: Rows, console: Console) -> bool:
+    """Tell whether the first column, that of names, is long and left with little room."""
+    lines = to_lines(rows, console.encoding).splitlines()
+    excess = max(map(len, lines), default=0) - console.width
+    longest = max((len(str(row[0])) for row in rows.rows), default=0)
+    return excess > 0 and longest - excess < min(longest, _READABLE)
+
+
+def _stacked(rows: Rows, encoding: str) -> Table:
+    """Return a table whose names stand above their numbers."""
+    numbers = Rows(rows.names[1:], tuple(row[1:] for row in rows.rows))
+    head, *lines = to_lines(numbers, encoding).splitlines()
+    table = Table.grid()
+    table.add_column(overflow="fold")
+    table.add_row(Text(shown(rows.names[0], encoding), "bold"))
+    table.add_row(Padding(Text(head, "bold"), (0, 0, 0, _GAP)))
+    for row, line in zip(rows.rows, lines, strict=True):
+        table.add_row(Text(shown(str(row[0]), encoding)))
+        table.add_row(Padding(Text(line), (0, 0, 0, _GAP)))
+    return table

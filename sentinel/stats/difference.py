@@ -172,7 +172,9 @@ def _values(dtype: str, data: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return the values as float64, NaN and infinities among them."""
     if dtype in _NUMBERS:
         return data.view(_NUMBERS[dtype]).astype(np.float64)
-    values = as_float64(dtype, data)
+    # Widening a signalling NaN is an invalid operation to NumPy, and an ordinary value to us.
+    with np.errstate(invalid="ignore"):
+        values = as_float64(dtype, data)
     if dtype in FLOAT8:
         form = FLOAT8[dtype]
         values[form.nan[data]] = np.nan
