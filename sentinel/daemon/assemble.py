@@ -17,6 +17,7 @@ from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
+from sentinel.daemon.launching import Launcher
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
@@ -148,6 +149,7 @@ def supervising(
             run_id=run_id,
             runs=runs,
             journal=journal,
+            launcher=Launcher(settings, journal),
             attending=attending,
             repairer=repairer,
             teller=teller,

@@ -11,22 +11,23 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sentinel.daemon.attending import Attending
 from sentinel.daemon.journal import Attempt, Journal, Judged
-from sentinel.daemon.process import Ended, ProcessIdentity, TrainerProcess, remains
+from sentinel.daemon.launching import Launcher, RunSettings
+from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.repairing import Repairer, acting, step_order
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
 from sentinel.daemon.verifying import verify
-from sentinel.errors import StateError, TrainerError
+from sentinel.errors import StateError
 from sentinel.repairs.plan import Plan
-from sentinel.repairs.recipes import Recipe, chosen_checkpoint, compose
+from sentinel.repairs.recipes import chosen_checkpoint
+
+__all__ = ["RunSettings", "Supervisor"]
 
 ENDED_FAULTY = 70
 GAVE_UP = 75
@@ -36,28 +37,8 @@ STOPPED_BY_POLICY = 76
 SIGNALLED = 128
 """Ended by signal N: 128 + N, as shells have it."""
 
-Policy = Literal["auto", "stop", "report"]
-
 _POLL_S = 0.5
 _MOST_DOUBLINGS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """What the user asked `sentinel run` for."""
-
-    command: tuple[str, ...]
-    cwd: Path
-    roots: tuple[Path, ...]
-    recipe: Recipe | None
-    policy: Policy = "auto"
-    act_on: frozenset[str] = frozenset()
-    max_attempts: int = 4
-    grace_s: float = 30.0
-    backoff_s: float = 2.0
-    backoff_max_s: float = 60.0
-    verdict_timeout_s: float = 120.0
-    output: Path | None = None
 
 
 class Supervisor:
@@ -70,6 +51,7 @@ class Supervisor:
         run_id: str,
         runs: SupervisedRuns,
         journal: Journal,
+        launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
         teller: Teller,
@@ -79,12 +61,12 @@ class Supervisor:
         self._run_id = run_id
         self._runs = runs
         self._journal = journal
+        self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
         self._teller = teller
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
-        self._process: TrainerProcess | None = None
         self._verified: set[int] = set()
 
     def run(self) -> int:
@@ -114,12 +96,10 @@ class Supervisor:
             self._finish_quarantine()
             repair = self._resume_repair(last)
             return self._fresh_start(last) if repair is None else repair
-        process = _find(last)
+        process = self._launcher.find(last)
         if process is not None:
-            self._process = process
             pid = process.identity.pid
             self._say(last, "action", f"found the trainer still running (pid {pid})", "adopt")
-            self._note_started(last, process)
             return process
         if last.state == "planned":
             self._finish_quarantine()
@@ -128,7 +108,7 @@ class Supervisor:
 
     def _lost(self, last: Attempt) -> TrainerProcess | int:
         """Go on after an attempt whose trainer is gone without sentinel having seen its end."""
-        remains(_marker(last)).stop(self._settings.grace_s)
+        self._launcher.clear(last)
         self._finish_quarantine()
         self._drain()
         repair = self._resume_repair(last)
@@ -154,7 +134,7 @@ class Supervisor:
         """Start what was planned, unless its beginning is gone or the user changed the command."""
         plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
         gone = plan is not None and _is_gone(plan)
-        if not gone and last.command == self._command(plan):
+        if not gone and last.command == self._launcher.command(plan):
             return self._start(last)
         self._journal.attempt_ended(last, exit_code=None, outcome="not started")
         if gone:
@@ -214,56 +194,20 @@ class Supervisor:
         attempt = self._journal.plan_attempt(
             self._run_id,
             parent=plan.target,
-            command=self._command(plan),
+            command=self._launcher.command(plan),
             plan=plan.as_detail(),
         )
         return self._start(attempt)
-
-    def _command(self, plan: Plan | None) -> tuple[str, ...]:
-        """Return the user's command, changed as planned."""
-        recipe = self._settings.recipe
-        if plan is None or recipe is None:
-            return self._settings.command
-        return compose(
-            recipe,
-            self._settings.command,
-            checkpoint=Path(plan.target_path) if plan.target_path else None,
-            precision=plan.precision,
-            optimizer=plan.optimizer,
-        )
 
     def _start(self, attempt: Attempt) -> TrainerProcess | int:
         """Start a planned attempt; after a signal it stays planned for the next time."""
         if self._attending.signal is not None:
             return SIGNALLED + self._attending.signal
         self._runs.take(attempt)
-        try:
-            process = self._spawn(attempt)
-        except TrainerError:
-            self._journal.attempt_ended(attempt, exit_code=None, outcome="not started")
-            raise
-        self._process = process
-        self._note_started(attempt, process)
+        process = self._launcher.start(attempt)
         words = shlex.join(attempt.command)
         self._say(attempt, "attempt", f"attempt {attempt.attempt} started: {words}", "start")
         return process
-
-    def _spawn(self, attempt: Attempt) -> TrainerProcess:
-        start = partial(
-            TrainerProcess.start,
-            attempt.command,
-            mark=_marker(attempt),
-            cwd=self._settings.cwd,
-            env=os.environ,
-        )
-        if self._settings.output is None:
-            return start()
-        with self._settings.output.open("ab") as output:
-            return start(stdout=output)
-
-    def _note_started(self, attempt: Attempt, process: TrainerProcess) -> None:
-        known = process.identity
-        self._journal.attempt_started(attempt, pid=known.pid, pid_started=known.started_s)
 
     # -- one attempt ----------------------------------------------------------------------------
 
@@ -359,7 +303,7 @@ class Supervisor:
 
         It would die with us where we are the first process of a container or a batch job.
         """
-        process = self._process
+        process = self._launcher.process
         if process is None or process.poll() is not None:
             return
         self._on_note(f"{why}; the trainer goes on, unguarded")
@@ -418,19 +362,6 @@ class Supervisor:
     def _backoff_s(self, attempt: Attempt) -> float:
         doublings = min(self._repairer.tries(attempt) - 1, _MOST_DOUBLINGS)
         return min(self._settings.backoff_s * 2.0**doublings, self._settings.backoff_max_s)
-
-
-def _find(attempt: Attempt) -> TrainerProcess | None:
-    """Return the attempt's trainer if it lives, also when its pid was never written down."""
-    mark = _marker(attempt)
-    if attempt.pid is None or attempt.pid_started is None:
-        return TrainerProcess.find(mark)
-    return TrainerProcess.adopt(ProcessIdentity(attempt.pid, attempt.pid_started), mark=mark)
-
-
-def _marker(attempt: Attempt) -> str:
-    """Return the mark that every process of an attempt carries in its environment."""
-    return f"{attempt.run_id}:{attempt.attempt}"
 
 
 def _is_gone(plan: Plan) -> bool:

@@ -1,0 +1,246 @@
+"""What must hold of repairs where no process is needed: what is moved, and whence it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sentinel.daemon.candidates import identity_or_own
+from sentinel.daemon.journal import Journal, Judged
+from sentinel.daemon.past import Past
+from sentinel.daemon.repairing import Repairer
+from sentinel.daemon.telling import Teller
+from sentinel.formats.opening import open_checkpoint
+from sentinel.health.log import HealthLog
+from sentinel.repairs.recipes import Recipe
+from sentinel.verdict import Finding
+
+NAN = Finding(rule="nan-values", severity="critical", message="2 of 4 tensors hold NaN")
+
+
+class Repairs:
+    """One run's repairer, and checkpoints that are recorded as judged."""
+
+    def __init__(self, place: Path, saves, *, roots: tuple[str, ...] = ("out",)) -> None:
+        self.place, self.saves = place, saves
+        self.journal = Journal(place / "state" / "journal.sqlite")
+        self.run_id = self.journal.bind_run((place / "out",))
+        self.told: list[str] = []
+        log = HealthLog(place / "health")
+        teller = Teller(
+            log, self.run_id, lambda event: self.told.append(event.message), on_note=print
+        )
+        self.repairer = Repairer(
+            run_id=self.run_id,
+            roots=[place / root for root in roots],
+            journal=self.journal,
+            teller=teller,
+            recipe=Recipe.model_validate(
+                {"id": "toy", "title": "Toy", "recognise": ["toy"], "picks": {"latest": True}}
+            ),
+            act_on=frozenset(),
+            max_attempts=4,
+        )
+        self.past = Past(self.journal, self.run_id)
+
+    def attempt(self, parent: Judged | None = None, *, plan=None):
+        given = None if parent is None else parent.checkpoint_id
+        attempt = self.journal.plan_attempt(self.run_id, parent=given, command=("toy",), plan=plan)
+        self.journal.attempt_started(attempt, pid=1, pid_started=1.0)
+        return attempt
+
+    def judged(
+        self, attempt: int, step: int, *, faulty: bool = False, under: str = "out"
+    ) -> Judged:
+        path = self.place / under / f"checkpoint-{step}"
+        if not path.exists():
+            self.saves.folder(path, step)
+        seq = self.journal.next_seq(self.run_id)
+        judged = Judged(
+            checkpoint_id=f"{attempt:04}-{seq:04}",
+            run_id=self.run_id,
+            attempt=attempt,
+            seq=seq,
+            parent=None,
+            path=path,
+            step=step,
+            updates_done=step,
+            level="faulty" if faulty else "healthy",
+            target=not faulty,
+            findings=(NAN,) if faulty else (),
+            settings={},
+        )
+        self.journal.record(judged, identity_or_own(path, open_checkpoint(path).members))
+        return judged
+
+    def replace(self, path: Path) -> None:
+        """Let another checkpoint be written under the same name."""
+        path.rename(self.place / f"old-{path.name}")
+        self.saves.folder(path, 1)
+
+    def steps(self, attempt) -> list[tuple[int, int | None]]:
+        return [(judged.attempt, judged.step) for judged in self.past.lineage(attempt)]
+
+
+@pytest.fixture
+def repairs(tmp_path, saves):
+    made = []
+
+    def make(**how) -> Repairs:
+        made.append(Repairs(tmp_path, saves, **how))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.journal.close()
+
+
+# -- lineage --------------------------------------------------------------------------------------
+
+
+def test_lineage_goes_through_parents(repairs):
+    """An attempt goes back to what came up to its parent, and to nothing that came after that."""
+    one = repairs()
+    one.attempt()
+    ten, _twenty = one.judged(1, 10), one.judged(1, 20)
+    one.attempt(ten)
+    thirty = one.judged(2, 30)
+    third = one.attempt(thirty)
+    one.judged(3, 40)
+
+    assert one.steps(third) == [(1, 10), (2, 30), (3, 40)]
+
+
+def test_lineage_from_the_start(repairs):
+    """An attempt that began at step 0 has no forebears."""
+    one = repairs()
+    one.attempt()
+    one.judged(1, 10)
+    second = one.attempt()
+    one.judged(2, 20)
+
+    assert one.steps(second) == [(2, 20)]
+
+
+def test_lineage_from_before_the_first_start(repairs):
+    """What lay there before sentinel came is attempt 0, and may be a parent."""
+    one = repairs()
+    ten, _ = one.judged(0, 10), one.judged(0, 20)
+    first = one.attempt(ten)
+
+    assert one.steps(first) == [(0, 10)]
+
+
+def test_only_what_still_lies_there(repairs):
+    """Rotated away, quarantined or written over: not to be begun from."""
+    one = repairs()
+    first = one.attempt()
+    gone, moved, replaced, _kept = (one.judged(1, step) for step in (10, 20, 30, 40))
+    gone.path.rename(one.place / "gone")
+    one.journal.quarantined(moved.checkpoint_id, one.place / "quarantine")
+    one.replace(replaced.path)
+    newer = one.judged(2, 30)
+
+    assert one.steps(first) == [(1, 40)]
+    assert [j.checkpoint_id for j in one.past.on_disk() if j.step == 30] == [newer.checkpoint_id]
+
+
+# -- quarantine -----------------------------------------------------------------------------------
+
+
+def test_the_faulty_one_is_moved_once(repairs):
+    """Out of the directory, beside it; told, written down, and not done twice."""
+    one = repairs()
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    for _ in range(2):
+        one.repairer.quarantine(attempt, [faulty])
+
+    place = one.place / ".sentinel-quarantine" / faulty.checkpoint_id / "checkpoint-10"
+    assert place.is_dir()
+    assert not faulty.path.exists()
+    assert one.journal.checkpoint(faulty.checkpoint_id).quarantined_to == place
+    assert len(one.told) == 1
+
+
+def test_never_below_a_directory_of_the_trainers(repairs):
+    """Of nested directories the outermost counts: beside the inner one a trainer still looks."""
+    one = repairs(roots=("out/lora", "out"))
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True, under="out/lora")
+    one.repairer.quarantine(attempt, [faulty])
+
+    assert (one.place / ".sentinel-quarantine" / faulty.checkpoint_id).is_dir()
+    assert not (one.place / "out" / ".sentinel-quarantine").exists()
+
+
+def test_another_checkpoint_under_the_name_is_not_moved(repairs):
+    """Begun before a kill, and meanwhile a trainer wrote there again: said, and left alone."""
+    one = repairs()
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    one.replace(faulty.path)
+    one.repairer.quarantine(attempt, [faulty])
+
+    assert faulty.path.is_dir()
+    assert "is not the one that was judged faulty" in one.told[0]
+    assert one.journal.open_actions(one.run_id, "quarantine") == ()
+
+
+# -- plans ----------------------------------------------------------------------------------------
+
+
+def test_no_restart_into_the_fault(repairs):
+    """Nothing good to name, and the trainer would take the faulty one by itself: given up."""
+    one = repairs()
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    (one.place / ".sentinel-quarantine").write_text("a file in the way")
+    one.repairer.quarantine(attempt, [faulty])
+
+    plan = one.repairer.plan(attempt, [faulty])
+
+    assert isinstance(plan, str)
+    assert "would begin from" in plan
+    assert faulty.path.is_dir()
+
+
+PLAN = {
+    "rules": ("nan-values",),
+    "target": None,
+    "target_path": None,
+    "target_step": 0,
+    "precision": "fp32",
+    "optimizer": "drop",
+    "reason": "because",
+    "steps_lost": 10,
+}
+
+
+def test_a_lost_attempt_goes_on_in_the_repaired_precision(repairs):
+    """Cut off after a good checkpoint: from there, with its optimizer state."""
+    one = repairs()
+    one.attempt()
+    lost = one.attempt(one.judged(1, 10), plan=PLAN)
+    twenty = one.judged(2, 20)
+
+    plan = one.repairer.continue_plan(lost)
+
+    assert (plan.target, plan.precision, plan.optimizer) == (twenty.checkpoint_id, "fp32", "keep")
+
+
+def test_a_lost_attempt_without_a_checkpoint_begins_once_more(repairs):
+    """Cut off before its first checkpoint: as planned, the old optimizer state left out."""
+    one = repairs()
+    one.attempt()
+    ten = one.judged(1, 10)
+    lost = one.attempt(ten, plan=PLAN)
+
+    plan = one.repairer.continue_plan(lost)
+    assert (plan.target, plan.precision, plan.optimizer) == (ten.checkpoint_id, "fp32", "drop")
+
+    ten.path.rename(one.place / "gone")
+    plan = one.repairer.continue_plan(lost)
+    assert (plan.target, plan.precision, plan.target_step) == (None, "fp32", 0)
+    assert one.repairer.continue_plan(one.journal.attempts(one.run_id)[0]) is None
