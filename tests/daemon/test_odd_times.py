@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -284,3 +285,19 @@ def test_a_full_disk_does_not_harm_the_trainer(bench):
     assert "check the disk's space" in said
     assert bench.steps() == [10, 20, 30, 40, 50]
     assert bench.living_trainers() == []
+
+
+def test_a_journal_that_breaks_does_not_end_the_trainer(bench):
+    """What cannot be written down is not done: the trainer goes on unguarded, and that is said."""
+    trainer = bench.trainer("--fault", "zero", "--steps", "30", "--pace-s", "0.4")
+    process = bench.start(*bench.arguments(trainer=trainer))
+    said = _until(process, "attempt 1 started")
+    database = sqlite3.connect(bench.state / "journal.sqlite")
+    database.execute("DROP TABLE action")
+    database.close()
+    said += process.communicate(timeout=60)[0]
+
+    assert process.returncode == 2, said
+    assert "the trainer goes on, unguarded" in said
+    assert bench.steps() == [10, 20, 30]
+    assert bench.quarantined() == []
