@@ -30,6 +30,7 @@ from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, Ba
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured, measure
 from sentinel.stats.table import checkpoint_table, faults_table, metrics_table
+from sentinel.stats.zero_tail import zero_tails
 from sentinel.verdict import Finding, Verdict, worst_level
 
 if TYPE_CHECKING:
@@ -272,7 +273,9 @@ def _measure(
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
-        return Inspected(checkpoint, measure(checkpoint, digest=digest, tick=tick))
+        measured = measure(checkpoint, digest=digest, tick=tick)
+        torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
+        return Inspected(torn, measured)
     except InputError as error:
         return Inspected(_with_fault(checkpoint, error.rule, error.where, str(error)), None)
 

@@ -118,9 +118,9 @@ class _Total:
             self._non_finite += int(finite.size - np.count_nonzero(finite))
             before, after = before[finite], after[finite]
         with np.errstate(over="ignore"):
-            self._first += float(np.dot(before, before))
+            self._first += _squared(before)
             change = np.subtract(after, before, out=after)
-            self._change += float(np.dot(change, change))
+            self._change += _squared(change)
         np.abs(change, out=change)
         self._largest = max(self._largest, float(change.max(initial=0.0)))
 
@@ -187,6 +187,11 @@ def _values(dtype: str, data: NDArray[np.uint8]) -> NDArray[np.float64]:
         odd = (bits & FLOATS[dtype].magnitude_mask) >= FLOATS[dtype].infinity
         values[odd] = bits[odd].view("<f2")
     return values
+
+
+def _squared(values: NDArray[np.float64]) -> float:
+    # Not a dot product: BLAS would wake cores that a training beside us needs.
+    return float(np.square(values).sum())
 
 
 def _finite(value: float) -> float | None:
