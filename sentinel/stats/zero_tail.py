@@ -84,8 +84,8 @@ def _torn(tensor: Tensor, lost: list[Tensor], file: MemberFile) -> Fault | None:
         member=tensor.member,
         message=(
             f"tensor '{tensor.name}' in '{member}': is zero from byte {begin} on{after}, {total}"
-            " bytes up to the end of the file; they were probably lost in a crash while it was"
-            " written, so take the checkpoint before it"
+            " bytes up to the end of the file, which were probably lost in a crash while it was"
+            " written; take the checkpoint before it"
         ),
     )
 
