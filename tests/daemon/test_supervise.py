@@ -185,5 +185,3 @@ def test_the_receipt_of_a_quarantine_tells_why(bench):
 
 def _copy_under_another_name(bench, program):
     return shutil.copy(program, bench.place / "somebody_elses.py")
-
-
