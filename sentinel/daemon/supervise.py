@@ -22,7 +22,7 @@ from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.repairing import Repairer, acting, step_order
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
-from sentinel.daemon.verifying import verify
+from sentinel.daemon.verifying import Proof, verify
 from sentinel.errors import StateError
 from sentinel.repairs.plan import Plan
 from sentinel.repairs.recipes import chosen_checkpoint
@@ -67,7 +67,7 @@ class Supervisor:
         self._teller = teller
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
-        self._verified: set[int] = set()
+        self._proved: dict[int, Proof] = {}
 
     def run(self) -> int:
         """Supervise the training to its end and return the exit code.
@@ -328,8 +328,11 @@ class Supervisor:
             self._on_note(f"{many} no verdict after {timeout_s:g} s; going on without")
 
     def _prove(self, attempt: Attempt, *, ended: bool) -> None:
-        """Say once whether the repair that began this attempt helped."""
-        if attempt.plan is None or attempt.attempt in self._verified:
+        """Say whether the repair that began this attempt helped: early, and again at its end.
+
+        Both are one event, so the log keeps the last word.
+        """
+        if attempt.plan is None or (not ended and attempt.attempt in self._proved):
             return
         proof = verify(
             Plan.from_detail(attempt.plan),
@@ -338,9 +341,9 @@ class Supervisor:
             loss_before=self._journal.loss_before(self._run_id, attempt.attempt),
             ended=ended,
         )
-        if proof is None:
+        if proof is None or proof == self._proved.get(attempt.attempt):
             return
-        self._verified.add(attempt.attempt)
+        self._proved[attempt.attempt] = proof
         detail = {
             "result": proof.result,
             "loss_before": proof.loss_before,

@@ -41,6 +41,7 @@ def verify(
 
     ``after`` are the checkpoints of the attempt that the plan started, ``effect`` maps what the
     plan changed ("precision") to the setting that shows it, ``ended`` says that no more come.
+    The losses are compared only then.
     One that could not be read proves nothing, one that is faulty for another reason no success.
     """
     readable = [judged for judged in after if judged.level != "unreadable"]
@@ -55,7 +56,8 @@ def verify(
         return None
     many = f"{len(readable)} checkpoint{'s' if len(readable) > 1 else ''}"
     fact = f"{', '.join(plan.rules)} is gone from {many} up to {_place(newest)}"
-    if _finite(loss_before) and _finite(newest.loss):
+    # A loss a few steps after a resume tells little; at the end it is what the repair was for.
+    if ended and _finite(loss_before) and _finite(newest.loss):
         fact += f", loss {loss_before:.3f} -> {newest.loss:.3f}"
         if (newest.loss or 0.0) > WORSE * (loss_before or 0.0):
             return Proof("worse", fact, *numbers)

@@ -67,13 +67,13 @@ def test_one_clean_checkpoint_is_too_early():
 
 
 def test_fixed_after_enough():
-    """Two clean checkpoints: fixed, with how many, up to where, and both losses."""
-    found = proof(judged(30, loss=2.0), judged(40, loss=1.5), before=3.0)
+    """Two clean checkpoints: fixed, with how many and up to where; at the end the losses too."""
+    after = (judged(30, loss=2.0), judged(40, loss=1.5))
+    early, found = (proof(*after, before=3.0, ended=ended) for ended in (False, True))
 
-    assert found.result == "fixed"
-    assert (
-        found.message == "nan-values is gone from 2 checkpoints up to step 40, loss 3.000 -> 1.500"
-    )
+    told = "nan-values is gone from 2 checkpoints up to step 40"
+    assert (early.result, early.message) == ("fixed", told)
+    assert (found.result, found.message) == ("fixed", f"{told}, loss 3.000 -> 1.500")
     assert (found.loss_before, found.loss_after) == (3.0, 1.5)
 
 
@@ -131,8 +131,9 @@ def test_worse():
     """The finding is gone, but the loss went up by more than a tenth."""
     after = [judged(30, loss=2.0), judged(40, loss=2.3)]
 
-    assert proof(*after, before=2.0).result == "worse"
-    assert proof(*after, before=2.2).result == "fixed"
+    assert proof(*after, before=2.0, ended=True).result == "worse"
+    assert proof(*after, before=2.2, ended=True).result == "fixed"
+    assert proof(*after, before=2.0).result == "fixed", "too early to compare losses"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_worse():
 )
 def test_losses_that_cannot_be_compared(before, after):
     """A loss that is missing or not finite neither proves nor disproves anything."""
-    found = proof(judged(30), judged(40, loss=after), before=before)
+    found = proof(judged(30), judged(40, loss=after), before=before, ended=True)
 
     assert found.result == "fixed"
     assert "loss" not in found.message
@@ -166,5 +167,6 @@ def test_clean_checkpoints_are_fixed_or_worse(losses, before, ended):
         assert len(losses) < CLEAN_UNTIL_FIXED
         assert not ended
         return
-    rose = before is not None and losses[-1] is not None and losses[-1] > WORSE * before
+    known = ended and before is not None and losses[-1] is not None
+    rose = known and losses[-1] > WORSE * before
     assert found.result == ("worse" if rose else "fixed")
