@@ -280,7 +280,7 @@ def _start(judged: Judged) -> Start:
         doubts=tuple(
             found.rule
             for found in judged.findings
-            if found.scope == "content" and "resume" in found.remedy
+            if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
         ),
     )
 

@@ -58,7 +58,7 @@ def test_a_signal_before_the_first_start(bench, saves):
 
 def test_a_signal_during_the_back_off(bench):
     """Between two attempts: it ends, and the same command again carries the repair out."""
-    trainer = bench.trainer("--fault", "zero", "--steps", "20", "--pace-s", "0.4")
+    trainer = bench.trainer("--fault", "zero", "--steps", "20", "--linger-s", "60")
     process = bench.start(*bench.arguments(*_config(bench, backoff_s=60.0), trainer=trainer))
     _until(process, "fp32")
     process.send_signal(signal.SIGINT)
@@ -122,7 +122,7 @@ def test_a_command_that_was_mended(bench):
 
 def test_a_finished_run_is_started_again(bench):
     """The same command after a repaired run: what lay there is known, a new attempt begins."""
-    trainer = bench.trainer("--fault", "zero", "--steps", "20", "--pace-s", "0.4")
+    trainer = bench.trainer("--fault", "zero", "--steps", "20", "--linger-s", "60")
     first = bench.run(*bench.arguments(trainer=trainer))
     healthy = bench.trainer("--precision", "fp32", "--steps", "20", "--pace-s", "0")
     second = bench.run(*bench.arguments(trainer=healthy))
@@ -289,7 +289,9 @@ def test_a_full_disk_does_not_harm_the_trainer(bench):
 
 def test_a_journal_that_breaks_does_not_end_the_trainer(bench):
     """What cannot be written down is not done: the trainer goes on unguarded, and that is said."""
-    trainer = bench.trainer("--fault", "zero", "--steps", "30", "--pace-s", "0.4")
+    trainer = bench.trainer(
+        "--fault", "zero", "--steps", "30", "--pace-s", "0.4", "--linger-s", "6"
+    )
     process = bench.start(*bench.arguments(trainer=trainer))
     said = _until(process, "attempt 1 started")
     database = sqlite3.connect(bench.state / "journal.sqlite")

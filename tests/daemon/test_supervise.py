@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="`sentinel run` is PO
 
 def test_a_dead_adapter_is_restarted_in_fp32(bench):
     """All-zero lora_up: stopped, quarantined, restarted in fp32, verified, healthy at the end."""
-    ran = bench.run(*bench.arguments(trainer=bench.trainer("--fault", "zero", "--pace-s", "0.4")))
+    ran = bench.run(*bench.arguments(trainer=bench.trainer("--fault", "zero", "--linger-s", "60")))
 
     assert ran.code == 0, ran.err
     assert bench.steps() == [10, 20, 30, 40, 50, 60]
@@ -35,7 +35,7 @@ def test_a_dead_adapter_is_restarted_in_fp32(bench):
 
 def test_nan_resumes_from_the_last_good_checkpoint(bench):
     """NaN from step 40 on: the next attempt begins at 30, and 30 is its parent."""
-    trainer = bench.trainer("--fault", "nan", "--fault-from", "40", "--pace-s", "0.4")
+    trainer = bench.trainer("--fault", "nan", "--fault-from", "40", "--linger-s", "60")
 
     ran = bench.run(*bench.arguments(trainer=trainer))
 
@@ -68,7 +68,7 @@ def test_policy_stop_does_not_start_again(bench):
     """Stopped and quarantined, but not resumed."""
     ran = bench.run(
         *bench.arguments(
-            "--policy", "stop", trainer=bench.trainer("--fault", "zero", "--pace-s", "0.4")
+            "--policy", "stop", trainer=bench.trainer("--fault", "zero", "--linger-s", "60")
         )
     )
 
@@ -102,7 +102,7 @@ def test_a_healthy_run_is_left_alone(bench):
 
 def test_a_trainer_that_ignores_sigterm_is_killed(bench):
     """SIGTERM, grace, SIGKILL: before the restart nothing of it is alive."""
-    trainer = bench.trainer("--fault", "zero", "--stubborn", "--pace-s", "0.5")
+    trainer = bench.trainer("--fault", "zero", "--stubborn", "--linger-s", "60")
 
     ran = bench.run(*bench.arguments(trainer=trainer))
 
@@ -126,7 +126,7 @@ def test_a_faulty_choice_of_the_user_is_not_started(bench):
 
 def test_an_unknown_trainer_is_stopped_but_not_resumed(bench):
     """Without a recipe sentinel says so at once, stops on a fault, and gives up."""
-    trainer = bench.trainer("--fault", "zero", "--pace-s", "0.4")
+    trainer = bench.trainer("--fault", "zero", "--linger-s", "60")
     trainer[1] = str(_copy_under_another_name(bench, trainer[1]))
 
     ran = bench.run(*bench.arguments("--watch", str(bench.out), trainer=trainer))
@@ -173,7 +173,7 @@ def test_a_command_that_cannot_start_is_one_line(bench):
 
 def test_the_receipt_of_a_quarantine_tells_why(bench):
     """Whoever finds a checkpoint in the quarantine reads why, and from where."""
-    trainer = bench.trainer("--fault", "nan", "--fault-from", "20", "--pace-s", "0.4")
+    trainer = bench.trainer("--fault", "nan", "--fault-from", "20", "--linger-s", "60")
 
     bench.run(*bench.arguments(trainer=trainer))
 

@@ -45,24 +45,32 @@ def main() -> int:
             aside.mkdir()
             old.rename(aside / old.name)
     for step in range(first + options.every, options.steps + 1, options.every):
-        _save(out, step, options)
-        deadline = time.monotonic() + options.pace_s
+        faulty = _save(out, step, options)
+        deadline = time.monotonic() + _pause_s(options, faulty=faulty)
         while time.monotonic() < deadline:
             signal.sigtimedwait([], max(0.0, deadline - time.monotonic()))
     return options.exit_code
 
 
-def _save(out: Path, step: int, options: argparse.Namespace) -> None:
+def _pause_s(options: argparse.Namespace, *, faulty: bool) -> float:
+    lingers = faulty and options.linger_s is not None
+    return options.linger_s if lingers else options.pace_s
+
+
+def _save(out: Path, step: int, options: argparse.Namespace) -> bool:
     generator = np.random.default_rng(step)
     half = options.precision == "fp16"
+    faulty = False
     dtype = np.float16 if half else np.float32
     tensors = {}
     for module in MODULES:
         up = generator.standard_normal((16, 4)) * 0.01
         if half and options.fault == "zero":
             up[:] = 0
+            faulty = True
         if (half or options.always) and options.fault == "nan" and step >= options.fault_from:
             up[0, 0] = np.nan
+            faulty = True
         prefix = f"base_model.model.layers.0.{module}"
         tensors[f"{prefix}.lora_A.weight"] = generator.uniform(-0.2, 0.2, (4, 16)).astype(dtype)
         tensors[f"{prefix}.lora_B.weight"] = up.astype(dtype)
@@ -85,6 +93,7 @@ def _save(out: Path, step: int, options: argparse.Namespace) -> None:
     }
     (place / "sentinel_manifest.json").write_text(json.dumps(manifest))
     place.rename(out / f"checkpoint-{step}")
+    return faulty
 
 
 def _options() -> argparse.Namespace:
@@ -93,6 +102,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--pace-s", type=float, default=0.05)
+    parser.add_argument("--linger-s", type=float, help="how long to wait after a faulty checkpoint")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--fault", choices=["none", "zero", "nan"], default="none")
     parser.add_argument("--fault-from", type=int, default=0)
