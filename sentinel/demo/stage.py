@@ -23,6 +23,8 @@ from sentinel.reports.words import STYLE_OF_LEVEL, moment_words
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+_MARGIN = len("00:00:00  unreadable  ")
+
 
 class Stage:
     """A line at the foot of the terminal that moves; everything told stays above it.
@@ -58,7 +60,11 @@ class Stage:
         self._print(line)
 
     def _print(self, line: Text | str) -> None:
-        self._console.print(line, soft_wrap=not self._console.is_terminal)
+        wraps = self._console.is_terminal or self._console.record
+        if wraps and isinstance(line, Text):
+            self._console.print(_hanging(line))
+        else:
+            self._console.print(line, soft_wrap=not wraps)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the moving line as it is at this moment."""
@@ -68,6 +74,15 @@ class Stage:
             yield self._spinner
         else:
             yield Group(self._spinner, _training(self._scene))
+
+
+def _hanging(line: Text) -> Table:
+    """Return a line whose sentence wraps beside its time and word, not below them."""
+    grid = Table.grid()
+    grid.add_column(width=_MARGIN, no_wrap=True)
+    grid.add_column()
+    grid.add_row(line[:_MARGIN], line[_MARGIN:])
+    return grid
 
 
 def _together(rows: Sequence[CheckpointRow]) -> Text:
