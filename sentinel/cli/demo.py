@@ -54,7 +54,7 @@ def command(healthy: bool, directory: Path | None, only: tuple[str, ...], svg: P
     if svg is not None:
         # Without the web fonts rich names: the picture must need no network.
         picture = re.sub(
-            r"@font-face \{.*?\}", "", out.export_svg(title="sentinel demo"), flags=re.S
+            r"@font-face \{.*?\}", "", out.export_svg(title="sentinel demo"), flags=re.DOTALL
         )
         svg.write_text(picture, encoding="utf-8")
     good = all(
