@@ -60,7 +60,7 @@ def test_a_signal_during_the_back_off(bench):
     """Between two attempts: it ends, and the same command again carries the repair out."""
     trainer = bench.trainer("--fault", "zero", "--steps", "20", "--linger-s", "60")
     process = bench.start(*bench.arguments(*_config(bench, backoff_s=60.0), trainer=trainer))
-    _until(process, "fp32")
+    _until(process, "restart from step 0")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     attempts = bench.journal().attempts(bench.run_id)
