@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 from sentinel.checkpoint import Identity, path_text
 from sentinel.daemon.journal_rows import (
     TABLES,
@@ -46,8 +48,12 @@ class Journal:
             # One thread writes; the connection is closed by the thread that opened it.
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         try:
-            with self._told():
+            # Of two that turn a new file to WAL at once SQLite refuses one without waiting.
+            with self._told(), FileLock(f"{path}.opening", timeout=30):
                 self._open_schema()
+        except OSError as error:
+            self._db.close()
+            raise self._unusable(error.strerror or str(error)) from error
         except BaseException:
             self._db.close()
             raise

@@ -243,7 +243,9 @@ def test_real_overflow(watch, notes, tmp_path):
 
         take_until(arrivals, lambda it: tmp_path / "missed" in it.dirty)
 
-    assert ["max_queued_events" in note for note in notes] == [True]
+    # A loaded machine may let the queue overflow more than once.
+    assert notes
+    assert all("max_queued_events" in note for note in notes)
 
 
 @linux
