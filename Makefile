@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: demo test test-slow test-alone lint format docs clean
+.PHONY: demo test test-slow test-alone trainers-check lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -27,6 +27,11 @@ test-slow: $(VENV)/.installed
 # The wheel by itself, without the training libraries: scans, its rules included.
 test-alone:
 	PYTHON=$(PYTHON) sh tests/wheel_alone.sh
+
+# Runs the savers and configuration parsers of trainers that are no packages, from checkouts below
+# TRAINERS_DIR (OneTrainer, SimpleTuner, sd-scripts, ...), and renews tests/trainers/facts/.
+trainers-check: $(VENV)/.installed
+	$(BIN)/python tests/trainers/check.py $(TRAINERS_DIR)
 
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .

@@ -1,0 +1,79 @@
+"""Ask the trainers that are no packages: run their own savers and configuration parsers.
+
+    python tests/trainers/check.py TRAINERS_DIR [NAME ...]
+
+TRAINERS_DIR holds checkouts under their repositories' names. Each probe in `probes/` runs in an
+interpreter of its own (two trainers have packages of one name), inside an empty directory, with
+the checkout as its argument, and prints one JSON object: what the trainer's own code wrote and
+accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
+trainer itself is kept. A trainer that is not there is said and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PROBES = HERE / "probes"
+FACTS = HERE / "facts"
+TIMEOUT_S = 900
+
+
+def main() -> int:
+    """Probe the trainers asked for, all without a name; return how many probes failed."""
+    directory, *names = sys.argv[1:]
+    failed = 0
+    for probe in sorted(PROBES.glob("[!_]*.py")):
+        if names and probe.stem not in names:
+            continue
+        checkout = checkout_of(probe, Path(directory))
+        if not checkout.is_dir():
+            print(f"{probe.stem}: not checked, {checkout} is not there", file=sys.stderr)
+            continue
+        failed += not check(probe, checkout)
+    return failed
+
+
+def checkout_of(probe: Path, directory: Path) -> Path:
+    """Return where the checkout lies whose name stands in the probe's first line: `"""NAME: ...`."""
+    name = probe.read_text(encoding="utf-8").removeprefix('"""').split(":", 1)[0]
+    return (directory / name).resolve()
+
+
+def check(probe: Path, checkout: Path) -> bool:
+    """Run one probe and keep what it prints; tell whether it could."""
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [sys.executable, str(probe.resolve()), str(checkout)],
+            cwd=scratch,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{PROBES}"},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    if done.returncode:
+        print(f"{probe.stem}: FAILED with exit code {done.returncode}", file=sys.stderr)
+        return False
+    said = json.loads(done.stdout.splitlines()[-1])
+    facts = {"repository": said.pop("repository"), "commit": commit_of(checkout), **said}
+    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False)
+    (FACTS / f"{probe.stem}.json").write_text(text + "\n", encoding="utf-8")
+    print(f"{probe.stem}: facts written, commit {facts['commit'][:8]}", file=sys.stderr)
+    return True
+
+
+def commit_of(checkout: Path) -> str:
+    """Return the commit a checkout is at."""
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
