@@ -27,6 +27,9 @@ TIMEOUT_S = 900
 
 def main() -> int:
     """Probe the trainers asked for, all without a name; return how many probes failed."""
+    if len(sys.argv) == 1:
+        print(__doc__, file=sys.stderr)
+        return 2
     directory, *names = sys.argv[1:]
     failed = 0
     for probe in sorted(PROBES.glob("[!_]*.py")):
@@ -41,7 +44,7 @@ def main() -> int:
 
 
 def checkout_of(probe: Path, directory: Path) -> Path:
-    """Return where the checkout lies whose name stands in the probe's first line: `"""NAME: ...`."""
+    """Return the checkout whose name begins the probe's docstring, before a colon."""
     name = probe.read_text(encoding="utf-8").removeprefix('"""').split(":", 1)[0]
     return (directory / name).resolve()
 
