@@ -25,11 +25,12 @@ from sentinel.formats.discovery import place_in_run
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
+from sentinel.rules.past import Before, Past, grown
 from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured, measure
-from sentinel.stats.table import checkpoint_table, faults_table, metrics_table
+from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
 from sentinel.stats.zero_tail import zero_tails
 from sentinel.verdict import Finding, Verdict, worst_level
 
@@ -52,13 +53,16 @@ class Inspected:
 class Judgement:
     """A checkpoint, its statistics and what the rules say about them.
 
-    ``unconfirmed`` names the findings that want a second equal reading of the same bytes.
+    ``unconfirmed`` names the findings that want a second equal reading of the same bytes,
+    ``holding`` the rules with `for` whose predicate holds; ``past`` is what it was judged by.
     """
 
     checkpoint: Checkpoint
     measured: Measured | None
     verdict: Verdict
     unconfirmed: tuple[str, ...] = ()
+    holding: frozenset[str] = frozenset()
+    past: Past = ()
 
 
 class Progress(Protocol):
@@ -87,12 +91,12 @@ def conclude(
     *,
     rules: Sequence[Rule],
     base: Base | None = None,
-    previous: Judgement | Inspected | None = None,
+    past: Past = (),
     norms: BaseNorms | None = None,
 ) -> Judgement:
     """Ask the rules about a measured checkpoint.
 
-    ``previous`` is the checkpoint before it in the same lineage, None when it has no history.
+    ``past`` is what came before it in the same lineage, as `past_after` gives it.
     ``base`` is the model under the adapter; without it the one the checkpoint names is used if
     it lies on this machine. Its weights are only read where ``norms``, which remembers them from
     one checkpoint to the next, is given.
@@ -101,6 +105,7 @@ def conclude(
     known_base = base or find_base(checkpoint)
     tables: dict[str, pa.Table] = {
         "checkpoint": checkpoint_table(checkpoint),
+        "config": config_table(checkpoint.settings),
         "metrics": metrics_table(checkpoint),
         "faults": faults_table(checkpoint),
     }
@@ -113,18 +118,42 @@ def conclude(
             tables["optimizer_groups"] = inspected.measured.optimizer_groups
     if known_base is not None:
         tables |= base_tables(known_base, inspected.measured, norms)
-    if previous is not None and previous.measured is not None:
-        tables["prev_checkpoint"] = checkpoint_table(previous.checkpoint)
-        tables["prev_tensors"] = previous.measured.tensors
-        tables["prev_pairs"] = previous.measured.pairs
-    evaluation = evaluate(rules, tables)
+    evaluation = evaluate(rules, tables, past)
     verdict = Verdict(
         level=worst_level(found.severity for found in evaluation.findings),
         usable=_usable(inspected, evaluation.findings),
         findings=evaluation.findings,
         not_evaluated=evaluation.not_evaluated,
     )
-    return Judgement(checkpoint, inspected.measured, verdict, evaluation.unconfirmed)
+    return Judgement(
+        checkpoint,
+        inspected.measured,
+        verdict,
+        evaluation.unconfirmed,
+        evaluation.holding,
+        past,
+    )
+
+
+def past_after(previous: Judgement | Inspected | None) -> Past:
+    """Return what the checkpoint after another one can look back at.
+
+    One of which no value was read is left out: the one before it stands in its place.
+    """
+    if previous is None:
+        return ()
+    holding: frozenset[str] = frozenset()
+    past: Past = ()
+    if isinstance(previous, Judgement):
+        holding, past = previous.holding, previous.past
+    if previous.measured is None:
+        return past
+    tables = {
+        "checkpoint": checkpoint_table(previous.checkpoint),
+        "tensors": previous.measured.tensors,
+        "pairs": previous.measured.pairs,
+    }
+    return grown(Before(tables, holding), past)
 
 
 def judge(
@@ -137,7 +166,7 @@ def judge(
 ) -> Judgement:
     """Open, measure and judge one checkpoint."""
     inspected = inspect(path, digest=digest)
-    return conclude(inspected, rules=rules, base=base, previous=previous)
+    return conclude(inspected, rules=rules, base=base, past=past_after(previous))
 
 
 def scan(
@@ -234,16 +263,15 @@ def _conclude_run(
     norms: BaseNorms,
     read: Callable[[Checkpoint], Inspected],
 ) -> Iterator[Judgement]:
-    previous: Judgement | None = None
+    past: Past = ()
     for inspected in run:
-        judgement = conclude(inspected, rules=rules, base=base, previous=previous, norms=norms)
+        judgement = conclude(inspected, rules=rules, base=base, past=past, norms=norms)
         if judgement.unconfirmed and not judgement.checkpoint.complete:
             second = _read_second(inspected.checkpoint, read)
             if second is not None:
-                judgement = conclude(second, rules=rules, base=base, previous=previous, norms=norms)
+                judgement = conclude(second, rules=rules, base=base, past=past, norms=norms)
         yield judgement
-        if judgement.measured is not None:
-            previous = judgement
+        past = past_after(judgement)
 
 
 def _read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> Inspected | None:

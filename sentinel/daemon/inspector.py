@@ -105,7 +105,7 @@ class Inspector:
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
-        self._lineage = Lineage(journal, partial(reader.call, _INSPECT))
+        self._lineage = Lineage(journal, log.root, partial(reader.call, _INSPECT))
         self._candidates = Candidates(on_note)
         self._waiting: dict[Path, _Waiting] = {}
         self._closed: dict[Path, float] = {}
@@ -229,8 +229,8 @@ class Inspector:
         if inspected is None:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
-        previous = self._lineage.before(ref, inspected.checkpoint)
-        judgement = conclude(inspected, rules=self._rules, base=self._base, previous=previous)
+        past = self._lineage.before(ref, inspected.checkpoint)
+        judgement = conclude(inspected, rules=self._rules, base=self._base, past=past)
         if _wants_second_reading(waiting.first_reading, judgement, inspected):
             wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)

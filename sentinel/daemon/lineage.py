@@ -16,20 +16,31 @@ from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.recording import Outcome, RunRef
 from sentinel.errors import SentinelError
-from sentinel.flow import Inspected, Judgement
+from sentinel.flow import Inspected, Judgement, past_after
 from sentinel.formats.naming import group_of
+from sentinel.health.earlier import Earlier, earlier
+from sentinel.rules.past import Before, Past
+from sentinel.stats.table import checkpoint_row_table
 
 RUNS_IN_MEMORY = 8
 """Of so many runs the last statistics are kept; of others the last checkpoint is read again."""
 
 _STEPS_BACK = 8
+_COLUMNS = (
+    "path", "layout", "trainer", "step", "epoch", "updates_done", "size_bytes", "tensor_count",
+)  # fmt: skip
 
 
 class Lineage:
-    """What came before in each attempt; ``read`` measures a checkpoint again after a restart."""
+    """What came before in each attempt.
 
-    def __init__(self, journal: Journal, read: Callable[[Path], Inspected]) -> None:
+    After a restart ``read`` measures the newest checkpoint again, and what lies further back is
+    taken from the health log, which has no pairs.
+    """
+
+    def __init__(self, journal: Journal, log: Path, read: Callable[[Path], Inspected]) -> None:
         self._journal = journal
+        self._log = log
         self._read = read
         self._last: OrderedDict[tuple[str, int, str], Judgement] = OrderedDict()
 
@@ -44,31 +55,45 @@ class Lineage:
         if len(self._last) > RUNS_IN_MEMORY:
             self._last.popitem(last=False)
 
-    def before(self, ref: RunRef, checkpoint: Checkpoint) -> Judgement | Inspected | None:
-        """Return the checkpoint before this one in its attempt, else the attempt's parent.
+    def before(self, ref: RunRef, checkpoint: Checkpoint) -> Past:
+        """Return what came before a checkpoint in its attempt, else up from the attempt's parent.
 
-        None when there is none, when it is gone, or when it is not known to lie before.
+        Nothing when there is none, when it is gone, or when it is not known to lie before.
         """
         group = group_of(checkpoint.path)
         last = self._last.get((ref.run_id, ref.attempt, group))
-        before = last or next(self._readable(ref, group), None)
-        if before is None or not _follows(checkpoint, before.checkpoint):
-            return None
-        return before
+        if last is not None:
+            return past_after(last) if _follows(checkpoint, last.checkpoint) else ()
+        known = list(self._known(ref, group))
+        for number, judged in enumerate(known):
+            read = self._readable(ref, judged)
+            if read is not None:
+                follows = _follows(checkpoint, read.checkpoint)
+                return self._remembered(ref, judged, read, known[number + 1 :]) if follows else ()
+        return ()
 
-    def _readable(self, ref: RunRef, group: str) -> Iterator[Inspected]:
-        """Yield what the journal knows to come before, newest first, as far as it is unchanged."""
-        for judged in self._known(ref, group):
-            # What could not be read then would only cost its reader's life again.
-            if judged.level == "unreadable" or not os.path.lexists(judged.path):
-                continue
-            try:
-                read = self._read(judged.path)
-            except SentinelError:
-                continue  # history is a help; without it rules that need it are not evaluated
-            lies = identity_or_own(judged.path, read.checkpoint.members)
-            if read.measured is not None and self._journal.is_judged(ref.run_id, lies):
-                yield read
+    def _remembered(
+        self, ref: RunRef, judged: Judged, read: Inspected, older: list[Judged]
+    ) -> Past:
+        ids = [judged.checkpoint_id, *(one.checkpoint_id for one in older)]
+        logged = earlier(self._log, ref.run_id, ids)
+        newest, *rest = (logged.get(one) for one in ids)
+        (first,) = past_after(read)
+        holding = frozenset(newest.row.holding) if newest else first.holding
+        return (Before(first.tables, holding), *(_before(one) for one in rest if one is not None))
+
+    def _readable(self, ref: RunRef, judged: Judged) -> Inspected | None:
+        """Return a checkpoint measured anew, None when it cannot be or is not the same any more."""
+        # What could not be read then would only cost its reader's life again.
+        if judged.level == "unreadable" or not os.path.lexists(judged.path):
+            return None
+        try:
+            read = self._read(judged.path)
+        except SentinelError:
+            return None  # history is a help; without it rules that need it are not evaluated
+        lies = identity_or_own(judged.path, read.checkpoint.members)
+        known = read.measured is not None and self._journal.is_judged(ref.run_id, lies)
+        return read if known else None
 
     def _known(self, ref: RunRef, group: str) -> Iterator[Judged]:
         for judged in self._journal.newest(ref.run_id, ref.attempt, limit=_STEPS_BACK):
@@ -78,6 +103,16 @@ class Lineage:
         # An adapter in a folder of its own below the parent's run is another one.
         if parent is not None and Path(group_of(parent.path)) not in Path(group).parents:
             yield parent
+
+
+def _before(logged: Earlier) -> Before:
+    row = logged.row
+    columns = {name: getattr(row, name) for name in _COLUMNS}
+    tables = {
+        "checkpoint": checkpoint_row_table(columns, row.settings),
+        "tensors": logged.tensors,
+    }
+    return Before(tables, frozenset(row.holding))
 
 
 def _follows(checkpoint: Checkpoint, before: Checkpoint) -> bool:

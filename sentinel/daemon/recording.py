@@ -100,6 +100,7 @@ class Recorder:
             settled_at=times.settled_at,
             judged_at=datetime.now(UTC),
             measure_s=times.measure_s,
+            holding=judgement.holding,
         )
 
 

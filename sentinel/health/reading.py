@@ -65,6 +65,6 @@ def _value(column: str, cell: object) -> object:
         return json.loads(str(cell or "{}"))
     if column == "remedy":
         return None if cell is None else json.loads(str(cell))
-    if column in {"dtypes", "usable", "tensors"}:
+    if column in {"dtypes", "usable", "tensors", "holding"}:
         return tuple(cell) if isinstance(cell, list) else ()
     return cell

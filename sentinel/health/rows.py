@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -25,7 +25,7 @@ class CheckpointRow:
 
     ``seq`` counts the checkpoints of a run in the order they were seen; ``parent`` is the id
     of the checkpoint this one grew from (at the start of an attempt: where it began), None
-    when unknown.
+    when unknown. ``holding`` names the rules with `for` whose predicate held here.
     """
 
     run_id: str
@@ -50,6 +50,7 @@ class CheckpointRow:
     judged_at: datetime
     measure_s: float | None = None
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    holding: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def checkpoint_row(
     settled_at: datetime | None,
     judged_at: datetime,
     measure_s: float | None,
+    holding: Iterable[str] = (),
 ) -> CheckpointRow:
     """Return the row that says what was judged, and how.
 
@@ -116,6 +118,7 @@ def checkpoint_row(
         judged_at=judged_at,
         measure_s=measure_s,
         settings={**checkpoint.settings, **_last_metrics(checkpoint)},
+        holding=tuple(sorted(holding)),
     )
 
 

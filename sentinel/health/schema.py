@@ -59,6 +59,7 @@ CHECKPOINTS = Dataset(
             ("judged_at", _TIME),
             ("measure_s", pa.float64()),
             ("settings", pa.string()),
+            ("holding", _NAMES),
         ]
     ),
     key=("checkpoint_id",),

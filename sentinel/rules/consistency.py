@@ -7,7 +7,7 @@ from sentinel.rules import sql
 from sentinel.rules.messages import BUILT_IN, placeholders
 from sentinel.rules.mistakes import KeyPath, Origin, did_you_mean
 from sentinel.rules.schema import Cell, Rule
-from sentinel.rules.tables import GIVEN
+from sentinel.rules.tables import GIVEN, PAST_TABLES
 
 
 def check_consistency(rule: Rule, origin: Origin) -> None:
@@ -71,7 +71,7 @@ def _check_example_table(
     rule: Rule, origin: Origin, key: KeyPath, rows: list[dict[str, Cell]]
 ) -> None:
     table = str(key[-1])
-    columns = GIVEN.get(table.removeprefix("prev_"))
+    columns = PAST_TABLES.get(table) or GIVEN.get(table.removeprefix("prev_"))
     if columns is None:
         raise _no_table(rule, origin, key, table)
     for number, row in enumerate(rows):

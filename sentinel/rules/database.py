@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 
-from sentinel.rules.tables import GIVEN, HISTORY, HISTORY_KEYS
+from sentinel.rules.tables import GIVEN, HISTORY, HISTORY_KEYS, PAST_TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,6 +79,8 @@ def open_database(tables: Mapping[str, pa.Table]) -> Iterator[Database]:
             connection.execute(setting)
         for name in GIVEN:
             _fill(connection, name, tables.get(name), tables.get(f"prev_{name}"))
+        for name in PAST_TABLES:
+            _fill(connection, name, tables.get(name), None)
         connection.execute("SET lock_configuration = true")
         yield Database(connection)
     finally:
@@ -125,7 +127,7 @@ def _conformed(name: str, relation: str, table: pa.Table | None) -> str:
         f'TRY_CAST("{column}" AS {kind}) AS "{column}"'
         if column in present
         else f'NULL::{kind} AS "{column}"'
-        for column, kind in GIVEN[name].items()
+        for column, kind in (GIVEN.get(name) or PAST_TABLES[name]).items()
     ]
     origin = f"FROM {relation}" if table is not None else "WHERE false"
     return f"SELECT {', '.join(columns)} {origin}"

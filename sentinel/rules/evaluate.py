@@ -18,6 +18,7 @@ from sentinel.rules import sql
 from sentinel.rules.counts import Counts
 from sentinel.rules.database import Database, open_database
 from sentinel.rules.messages import after_updates, at_step, fill, group_names
+from sentinel.rules.past import Past, held_in_a_row, history_tables
 from sentinel.rules.schema import Rule
 from sentinel.rules.tables import TABLES, UNKNOWN_WHEN_EMPTY
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, NotEvaluated, Severity
@@ -38,12 +39,28 @@ _PARTS: tuple[Part, ...] = ("weights", "optimizer", "state")
 class Evaluation:
     """What the rules say of one checkpoint, the gravest first.
 
-    ``unconfirmed`` names the rules among the findings that want a second equal reading.
+    ``unconfirmed`` names the rules among the findings that want a second equal reading,
+    ``holding`` those with `for` whose predicate holds here, long enough or not.
     """
 
     findings: tuple[Finding, ...]
     not_evaluated: tuple[NotEvaluated, ...]
     unconfirmed: tuple[str, ...] = ()
+    holding: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A predicate that holds, but not yet in as many checkpoints in a row as its rule wants."""
+
+    rule: Rule
+    held: int
+
+    def told(self) -> NotEvaluated:
+        wanted = self.rule.consecutive
+        return NotEvaluated(
+            self.rule.id, f"holds in {self.held} of the {wanted} checkpoints in a row that it wants"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +71,59 @@ class _Subject:
     missing: Mapping[str, str]
     step: int | None
     updates: int | None
+    past: Past
 
     def rows(self, rule: Rule, statement: str) -> list[tuple[object, ...]]:
         return self.database.rows(statement, sql.bound(rule, statement))
 
 
-def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table]) -> Evaluation:
+def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table], past: Past = ()) -> Evaluation:
     """Ask every rule about the tables of one checkpoint.
 
-    ``tables`` holds tensors, pairs, checkpoint, metrics, faults and, when known, base and the
-    prev_tensors, prev_pairs and prev_checkpoint of the checkpoint before it in its lineage. A
-    rule that fails becomes a finding `rule-error`; none raises.
+    ``tables`` holds tensors, pairs, checkpoint, config, metrics, faults and, when known, base;
+    ``past`` the checkpoints before it in its lineage. A rule that fails becomes a finding
+    `rule-error`; none raises.
     """
-    with open_database(tables) as database:
-        subject = _subject(database, tables)
+    named = {table for rule in rules for table in sql.named_tables(rule)}
+    known = {**tables, **history_tables(past, named)}
+    with open_database(known) as database:
+        subject = _subject(database, known, past)
         answers = [(rule, _ask(rule, subject)) for rule in rules]
     findings = [answer for _, answer in answers if isinstance(answer, Finding)]
+    waiting = [answer for _, answer in answers if isinstance(answer, _Waiting)]
     return Evaluation(
         findings=tuple(sorted(findings, key=lambda found: -_rank(found.severity))),
-        not_evaluated=tuple(a for _, a in answers if isinstance(a, NotEvaluated)),
+        not_evaluated=(
+            *(answer for _, answer in answers if isinstance(answer, NotEvaluated)),
+            *(answer.told() for answer in waiting),
+        ),
         unconfirmed=tuple(
             rule.id
             for rule, answer in answers
             if rule.confirm and isinstance(answer, Finding) and answer.rule == rule.id
         ),
+        holding=frozenset(
+            {answer.rule.id for answer in waiting}
+            | {
+                rule.id
+                for rule, answer in answers
+                if rule.consecutive > 1 and isinstance(answer, Finding) and answer.rule == rule.id
+            }
+        ),
     )
 
 
-def _subject(database: Database, tables: Mapping[str, pa.Table]) -> _Subject:
+def _subject(database: Database, tables: Mapping[str, pa.Table], past: Past) -> _Subject:
     missing = {name: f"table '{name}' is not known" for name in TABLES if name not in tables}
     for name in UNKNOWN_WHEN_EMPTY - missing.keys():
         if not tables[name].num_rows:
             missing[name] = f"table '{name}' is empty"
     row = next(iter(database.rows("SELECT step, updates_done FROM checkpoint", {})), (None, None))
     step, updates = cast("tuple[int | None, int | None]", row)
-    return _Subject(database, MappingProxyType(missing), step, updates)
+    return _Subject(database, MappingProxyType(missing), step, updates, past)
 
 
-def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
+def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:
     """Return what one rule says: a finding, that it cannot be asked, or nothing."""
     for table in sql.tables_of(rule):
         if table in subject.missing:
@@ -106,7 +138,7 @@ def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
         return Finding(RULE_ERROR, "warning", message, scope=rule.scope, parts=())
 
 
-def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
+def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:
     (row,) = subject.rows(rule, sql.count_rows(rule))
     counts = Counts(*cast("tuple[int, int, int, int, int, int]", row))
     fires = counts.decide(rule.match)
@@ -117,6 +149,9 @@ def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | None:
     unsure = rule.after_updates > 0 and subject.updates is None
     if unsure and rule.unknown_updates is None:
         return NotEvaluated(rule.id, "column 'updates_done' of 'checkpoint' is unknown")
+    held = 1 + held_in_a_row(rule.id, subject.past)
+    if held < rule.consecutive:
+        return _Waiting(rule, held)
     return _finding(rule, counts, subject, unsure=unsure)
 
 

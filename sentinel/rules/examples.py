@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from sentinel.rules.evaluate import Evaluation, evaluate
+from sentinel.rules.past import Before, Past
 from sentinel.rules.schema import Cell, Example, Rule
-from sentinel.rules.tables import GIVEN
+from sentinel.rules.tables import GIVEN, PAST, PAST_TABLES
 
 _ARROW: dict[str, pa.DataType] = {
     "VARCHAR": pa.string(),
@@ -41,7 +43,7 @@ def example_tables(example: Example) -> dict[str, pa.Table]:
 
 def rows_to_table(name: str, rows: list[dict[str, Cell]]) -> pa.Table:
     """Return sparse rows as one of the tables the rules see; absent columns are NULL."""
-    columns = GIVEN[name.removeprefix("prev_")]
+    columns = PAST_TABLES.get(name) or GIVEN[name.removeprefix("prev_")]
     return pa.Table.from_pylist(
         rows, schema=pa.schema([(column, _ARROW[kind]) for column, kind in columns.items()])
     )
@@ -52,10 +54,19 @@ def _check(rule: Rule, example: Example) -> ExampleResult:
         tables = example_tables(example)
     except pa.ArrowException as error:
         return ExampleResult(rule.id, example.name, passed=False, detail=str(error))
-    evaluation = evaluate((rule,), tables)
+    evaluation = evaluate((rule,), tables, _past(rule, example, tables))
     return ExampleResult(
         rule.id, example.name, _as_wanted(rule, example, evaluation), _said(evaluation)
     )
+
+
+def _past(rule: Rule, example: Example, tables: Mapping[str, pa.Table]) -> Past:
+    """Return the past an example describes: the `prev_` tables, and how long the rule held."""
+    before = {name: tables[f"prev_{name}"] for name in PAST if f"prev_{name}" in tables}
+    holding = frozenset({rule.id})
+    deep = tuple(Before({}, holding) for _ in range(example.held - 1))
+    newest = Before(before, holding if example.held else frozenset())
+    return (newest, *deep) if before or example.held else ()
 
 
 def _as_wanted(rule: Rule, example: Example, evaluation: Evaluation) -> bool:

@@ -22,6 +22,10 @@ TableName = Literal[
     "base",
     "optimizer",
     "optimizer_groups",
+    "config",
+    "past_tensors",
+    "past_pairs",
+    "past_checkpoint",
 ]
 Parameter = bool | int | float | str
 Cell = bool | int | float | str | list[int] | None
@@ -77,6 +81,9 @@ class Example(_Part):
 
     name: str
     tables: dict[str, list[dict[str, Cell]]]
+    held: int = Field(
+        default=0, ge=0, description="In how many checkpoints before this one the predicate held."
+    )
     fires: bool
     severity: Severity | None = None
     message_contains: str | None = None
@@ -87,6 +94,8 @@ class Example(_Part):
 
 class Rule(_Part):
     """One rule: a predicate over one table (or a query), and what follows when it is true."""
+
+    model_config = ConfigDict(validate_by_name=False, validate_by_alias=True)
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     title: str
@@ -105,6 +114,12 @@ class Rule(_Part):
     where: str = Field(default="true", description="SQL truth value: the rows in scope.")
     when: str = Field(default="true", description="SQL truth value: a row in scope is bad.")
     match: Literal["any", "all"] | AtLeast = "any"
+    consecutive: int = Field(
+        default=1,
+        ge=1,
+        alias="for",
+        description="Fire when the predicate holds in so many checkpoints in a row.",
+    )
     after_updates: int = Field(
         default=0, ge=0, description="Quiet before so many optimizer steps with a learning rate."
     )

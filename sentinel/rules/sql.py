@@ -48,6 +48,12 @@ def tables_of(rule: Rule) -> tuple[str, ...]:
     return tuple(name for name in TABLES if name in named and name not in rule.optional)
 
 
+def named_tables(rule: Rule) -> frozenset[str]:
+    """Return every table that any SQL of a rule may name, those it can do without included."""
+    texts = (rule.query or rule.table or "", rule.where, rule.when, *rule.facts.values())
+    return frozenset(TABLES) & words("\n".join(texts))
+
+
 def judged(rule: Rule) -> str:
     """Return the head of every statement: `judged` (rows, in scope, bad) and `hits`."""
     return f"""

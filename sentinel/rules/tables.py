@@ -138,6 +138,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "relative_step": "BOOLEAN",
             "warmup_init": "BOOLEAN",
         },
+        "config": {"name": "VARCHAR", "value": "VARCHAR", "number": "DOUBLE", "truth": "BOOLEAN"},
         "metrics": {"step": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
         "faults": {
             "rule": "VARCHAR",
@@ -193,15 +194,26 @@ HISTORY_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """What makes a row of the previous checkpoint the same thing; the member may be named anew."""
 
+PAST: tuple[str, ...] = ("tensors", "pairs", "checkpoint")
+"""What is known of each earlier checkpoint: as `prev_` columns, and in the tables `past_...`."""
+
+PAST_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {f"past_{name}": MappingProxyType({"back": "BIGINT", **GIVEN[name]}) for name in PAST}
+)
+"""One row a tensor, pair or checkpoint of the past; ``back`` 1 is the checkpoint before."""
+
 TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        name: MappingProxyType(
-            {**columns, **{column: kind for column, (_, kind) in HISTORY.get(name, {}).items()}}
-        )
-        for name, columns in GIVEN.items()
+        **{
+            name: MappingProxyType(
+                {**columns, **{column: kind for column, (_, kind) in HISTORY.get(name, {}).items()}}
+            )
+            for name, columns in GIVEN.items()
+        },
+        **PAST_TABLES,
     }
 )
 """Every table as the rules see it, history included."""
 
-UNKNOWN_WHEN_EMPTY: frozenset[str] = frozenset({"metrics", "base"})
+UNKNOWN_WHEN_EMPTY: frozenset[str] = frozenset({"metrics", "base", "config"})
 """Tables whose emptiness means "nobody told us", unlike an adapter that has no pairs."""

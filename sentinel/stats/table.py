@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import pyarrow as pa
 
@@ -94,6 +94,14 @@ CHECKPOINT = pa.schema(
 )
 """The columns that are always there; each setting follows as a column of its own."""
 
+CONFIG = pa.schema(
+    [
+        ("name", pa.string()),
+        ("value", pa.string()),
+        ("number", pa.float64()),
+        ("truth", pa.bool_()),
+    ]
+)
 METRICS = pa.schema([("step", pa.int64()), ("name", pa.string()), ("value", pa.float64())])
 FAULTS = pa.schema(
     [
@@ -162,9 +170,14 @@ def checkpoint_table(checkpoint: Checkpoint) -> pa.Table:
         "size_bytes": checkpoint.size_bytes,
         "tensor_count": len(checkpoint.tensors),
     }
-    fixed = pa.Table.from_pylist([row], schema=CHECKPOINT)
-    for column, value in setting_columns(checkpoint.settings).items():
-        if column not in row:
+    return checkpoint_row_table(row, checkpoint.settings)
+
+
+def checkpoint_row_table(row: Mapping[str, object], settings: Mapping[str, object]) -> pa.Table:
+    """Return a row of the table ``checkpoint`` out of its columns and settings."""
+    fixed = pa.Table.from_pylist([dict(row)], schema=CHECKPOINT)
+    for column, value in setting_columns(settings).items():
+        if column not in fixed.column_names:
             fixed = fixed.append_column(column, pa.array([value]))
     return fixed
 
@@ -180,6 +193,28 @@ def setting_columns(settings: Mapping[str, object]) -> dict[str, object]:
         if _COLUMN.fullmatch(column):
             columns.setdefault(column, value)
     return columns
+
+
+def config_table(settings: Mapping[str, object]) -> pa.Table:
+    """Return every setting by its dotted name: as text, and as number or truth where it is one."""
+    rows = [
+        {
+            "name": name,
+            "value": _setting_text(value),
+            "number": float(value) if _is_number(value) else None,
+            "truth": value if isinstance(value, bool) else None,
+        }
+        for name, value in settings.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=CONFIG)
+
+
+def _setting_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def metrics_table(checkpoint: Checkpoint) -> pa.Table:

@@ -113,8 +113,8 @@ def desk(tmp_path, rules):
     """Makes desks over the same directory, journal and log: a new one is a restarted daemon."""
     made = []
 
-    def make(**how) -> Desk:
-        made.append(Desk(tmp_path, rules, **how))
+    def make(asked=rules, **how) -> Desk:
+        made.append(Desk(tmp_path, asked, **how))
         return made[-1]
 
     yield make
@@ -368,6 +368,35 @@ def test_history_survives_a_restart(desk, saves, restarted):
 
     assert one.look() == [(30, "faulty")]
     assert "unchanged-checkpoint" in one.rules_of(30)
+
+
+def test_a_restarted_daemon_knows_what_held_and_what_came_before(desk, saves, rules):
+    """Rules with `for` and tables of the past go on over restarts, out of the health log."""
+    any_rule = next(rule for rule in rules if rule.id == "unknown-layout")
+    asked = [
+        any_rule.model_copy(
+            update={
+                "id": name,
+                "table": None,
+                "query": query,
+                "where": "true",
+                "when": when,
+                "facts": {},
+                "message": "{hits}",
+                "consecutive": in_a_row,
+            }
+        )
+        for name, query, when, in_a_row in (
+            ("held", "SELECT 1 AS one", "true", 3),
+            ("back", "SELECT * FROM past_tensors", "back = 2", 1),
+        )
+    ]
+    for step in (10, 20, 30):
+        one = desk(asked=asked)
+        saves.folder(one.out / f"checkpoint-{step}", step)
+        one.look()
+
+    assert one.rules_of(30) == {"held", "back"}
 
 
 def test_history_that_is_gone(desk, saves):

@@ -7,6 +7,7 @@ import pytest
 
 from sentinel.rules.evaluate import LISTED, evaluate
 from sentinel.rules.examples import rows_to_table
+from sentinel.rules.past import DEPTH, Before, Past, grown
 from sentinel.verdict import NotEvaluated
 
 DEAD = {"tensor": "dead", "numel": 4, "zero_count": 4}
@@ -274,3 +275,78 @@ def test_a_fact_that_fails_is_a_finding_too(ask) -> None:
     answer = ask({"tensors": [DEAD]}, facts={"n": "error('odd')"}, message="{n}")
 
     assert [found.rule for found in answer.findings] == ["rule-error"]
+
+
+# -- several checkpoints in a row, and the tables of the past --
+
+
+def test_for_waits_until_it_holds_in_a_row(make_rule) -> None:
+    """A rule that wants three checkpoints in a row says what it waits for, then fires."""
+    rule = make_rule(**{"for": 3})
+    tables = {"tensors": rows_to_table("tensors", [DEAD])}
+    past: Past = ()
+    said = []
+    for _ in range(4):
+        answer = evaluate((rule,), tables, past)
+        said.append([one.reason for one in answer.not_evaluated] or len(answer.findings))
+        past = grown(Before(tables, answer.holding), past)
+
+    assert said == [
+        ["holds in 1 of the 3 checkpoints in a row that it wants"],
+        ["holds in 2 of the 3 checkpoints in a row that it wants"],
+        1,
+        1,
+    ]
+
+
+def test_a_good_checkpoint_ends_the_row(make_rule) -> None:
+    """In a row means without a good one between."""
+    rule = make_rule(**{"for": 2})
+    bad, good = ({"tensors": rows_to_table("tensors", [row])} for row in (DEAD, ALIVE))
+    past: Past = ()
+    fired = []
+    for tables in (bad, good, bad, bad):
+        answer = evaluate((rule,), tables, past)
+        fired.append(bool(answer.findings))
+        past = grown(Before(tables, answer.holding), past)
+
+    assert fired == [False, False, False, True]
+
+
+def test_a_query_looks_back_at_every_checkpoint(make_rule) -> None:
+    """`past_tensors` numbers the checkpoints before: 1 is the one just before."""
+    rule = make_rule(
+        query="SELECT back, tensor, l2 FROM past_tensors",
+        when="l2 > 5",
+        facts={"backs": "list(back ORDER BY back)"},
+        message="{hits} of {rows}: {backs}",
+    )
+    past: Past = ()
+    for l2 in (9.0, 1.0, 7.0):
+        row = {"tensor": "a", "l2": l2}
+        past = grown(Before({"tensors": rows_to_table("tensors", [row])}), past)
+
+    (found,) = evaluate((rule,), {}, past).findings
+    assert found.message == "2 of 3: 1, 3"
+    (missing,) = evaluate((rule,), {}).not_evaluated
+    assert missing.reason == "table 'past_tensors' is not known"
+
+
+def test_the_past_is_bounded() -> None:
+    """However long a run is, what is kept of it is not."""
+    past: Past = ()
+    for _ in range(3 * DEPTH):
+        past = grown(Before({}), past)
+
+    assert len(past) == DEPTH
+
+
+def test_settings_are_a_table_by_name(ask) -> None:
+    """`config` holds every setting, also those that nobody declared as a column."""
+    rows = [{"name": "optimizer.arguments.d_coef", "value": "2.0", "number": 2.0}]
+
+    answer = ask({"config": rows}, table="config", when="name LIKE '%d_coef' AND number > 1")
+
+    assert [found.rule for found in answer.findings] == ["a-rule"]
+    (missing,) = ask({"config": []}, table="config", when="number > 1").not_evaluated
+    assert missing.reason == "table 'config' is empty"
