@@ -10,10 +10,17 @@ import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from sentinel.errors import ConfigError
@@ -45,6 +52,10 @@ def _scalar(value: object) -> object:
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 
 
+_RULE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
+_OFF = "off"
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,19 +64,50 @@ class RuleSettings(_Settings):
     """What the user changed about the rules.
 
     ``paths`` are rule files or directories beside the catalogue, ``off`` ids of rules that are
-    not asked, ``severity`` and ``parameters`` go by rule id.
+    not asked, ``severity``, ``parameters`` and ``exclude`` (patterns of checkpoints' paths that a
+    rule is not asked about) go by rule id. A file may also write all that belongs to one rule
+    under its id: ``norm-explosion: {ratio: 20, severity: critical}`` or ``mixed-dtypes: off``.
     """
 
     paths: tuple[Path, ...] = ()
     off: tuple[str, ...] = ()
     severity: dict[str, Severity] = {}
     parameters: dict[str, dict[str, Scalar]] = {}
+    exclude: dict[str, tuple[str, ...]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, given: object) -> object:
+        """Turn what stands under a rule's id into the settings of all rules."""
+        if not isinstance(given, dict):
+            return given
+        gathered = {key: value for key, value in given.items() if key in cls.model_fields}
+        for rule, wishes in given.items():
+            if rule in cls.model_fields or not isinstance(rule, str):
+                continue
+            if wishes in (_OFF, False):
+                gathered["off"] = (*gathered.get("off", ()), rule)
+            elif isinstance(wishes, dict) and _RULE_ID.fullmatch(rule):
+                _gather_rule(gathered, rule, wishes)
+            else:
+                gathered[rule] = wishes
+        return gathered
+
+
+def _gather_rule(gathered: dict[str, Any], rule: str, wishes: dict[str, object]) -> None:
+    for name, value in wishes.items():
+        if name in {"severity", "exclude"}:
+            gathered[name] = {**gathered.get(name, {}), rule: value}
+        else:
+            ours = {**gathered.get("parameters", {}).get(rule, {}), name: value}
+            gathered["parameters"] = {**gathered.get("parameters", {}), rule: ours}
 
 
 class Config(_Settings):
     """Everything `sentinel.yaml` may say; the defaults are what sentinel does without one.
 
-    ``act_on`` names rules of safety `likely` that policy `auto` may act on as well.
+    ``baseline`` is a file of accepted findings, which do not count. ``act_on`` names rules of
+    safety `likely` that policy `auto` may act on as well.
     ``settle_s``: how long a file without a completion mark must stay unchanged;
     ``torn_after_s``: how long an incomplete one may stay so before it is called torn;
     ``verdict_timeout_s``: how long a start waits for pending verdicts; ``grace_s``: between
@@ -74,6 +116,7 @@ class Config(_Settings):
 
     state: Path | None = None
     log: Path | None = None
+    baseline: Path | None = None
     rules: RuleSettings = RuleSettings()
     policy: Policy = "auto"
     act_on: tuple[str, ...] = ()
@@ -169,6 +212,7 @@ def _resolved(config: Config, directory: Path) -> Config:
         update={
             "state": absolute(config.state) if config.state else None,
             "log": absolute(config.log) if config.log else None,
+            "baseline": absolute(config.baseline) if config.baseline else None,
             "rules": rules,
         }
     )
@@ -242,7 +286,7 @@ def _node_at(root: yaml.Node | None, location: tuple[int | str, ...]) -> yaml.No
         if isinstance(node, yaml.MappingNode):
             pairs = {str(key.value): (key, value) for key, value in node.value}
             if str(part) not in pairs:
-                break
+                continue  # what stands under a rule's id has a longer name than the file gives it
             found, node = pairs[str(part)]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
             found = node = node.value[part]

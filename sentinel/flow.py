@@ -23,6 +23,7 @@ from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.base import read_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
+from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, Past, grown
@@ -93,13 +94,14 @@ def conclude(
     base: Base | None = None,
     past: Past = (),
     norms: BaseNorms | None = None,
+    baseline: Baseline | None = None,
 ) -> Judgement:
     """Ask the rules about a measured checkpoint.
 
     ``past`` is what came before it in the same lineage, as `past_after` gives it.
     ``base`` is the model under the adapter; without it the one the checkpoint names is used if
     it lies on this machine. Its weights are only read where ``norms``, which remembers them from
-    one checkpoint to the next, is given.
+    one checkpoint to the next, is given. What ``baseline`` accepts does not count.
     """
     checkpoint = inspected.checkpoint
     known_base = base or find_base(checkpoint)
@@ -119,10 +121,13 @@ def conclude(
     if known_base is not None:
         tables |= base_tables(known_base, inspected.measured, norms)
     evaluation = evaluate(rules, tables, past)
+    findings = evaluation.findings
+    if baseline is not None:
+        findings = baseline.applied(checkpoint.path, findings)
     verdict = Verdict(
-        level=worst_level(found.severity for found in evaluation.findings),
-        usable=_usable(inspected, evaluation.findings),
-        findings=evaluation.findings,
+        level=worst_level(found.severity for found in findings),
+        usable=_usable(inspected, findings),
+        findings=findings,
         not_evaluated=evaluation.not_evaluated,
     )
     return Judgement(
@@ -176,14 +181,15 @@ def scan(
     jobs: int = 1,
     digest: bool = True,
     settle_s: float = 2.0,
+    baseline: Baseline | None = None,
     progress: Progress | None = None,
 ) -> tuple[Judgement, ...]:
     """Judge every checkpoint at or below the given paths.
 
     Within one run (a directory and a name without its step) the checkpoints are ordered by
     step, in whatever order the paths are given, and each is the history of the next. A file
-    written within the last ``settle_s`` seconds is waited for. Writes nothing. Raises
-    ConfigError for a path that does not exist.
+    written within the last ``settle_s`` seconds is waited for. What ``baseline`` accepts does
+    not count. Writes nothing. Raises ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
     known_base = None if base is None else read_base(Path(base))
@@ -201,12 +207,11 @@ def scan(
         stop.set()
     norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
     read_again = partial(_measure_again, digest=digest, tick=None)
+    ask = partial(conclude, rules=known_rules, base=known_base, norms=norms, baseline=baseline)
     return tuple(
         judgement
         for run in runs
-        for judgement in _conclude_run(
-            list(islice(inspected, len(run))), known_rules, known_base, norms, read_again
-        )
+        for judgement in _conclude_run(list(islice(inspected, len(run))), ask, read_again)
     )
 
 
@@ -258,18 +263,16 @@ class _StoppedError(Exception):
 
 def _conclude_run(
     run: Sequence[Inspected],
-    rules: Sequence[Rule],
-    base: Base | None,
-    norms: BaseNorms,
+    ask: Callable[..., Judgement],
     read: Callable[[Checkpoint], Inspected],
 ) -> Iterator[Judgement]:
     past: Past = ()
     for inspected in run:
-        judgement = conclude(inspected, rules=rules, base=base, past=past, norms=norms)
+        judgement = ask(inspected, past=past)
         if judgement.unconfirmed and not judgement.checkpoint.complete:
             second = _read_second(inspected.checkpoint, read)
             if second is not None:
-                judgement = conclude(second, rules=rules, base=base, past=past, norms=norms)
+                judgement = ask(second, past=past)
         yield judgement
         past = past_after(judgement)
 

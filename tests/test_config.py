@@ -15,12 +15,15 @@ from sentinel.errors import ConfigError
 FULL = """\
 state: state
 log: /var/log/sentinel
+baseline: accepted.json
 rules:
   paths: [mine, ~/rules]
   off: [loss-zero]
   severity: {mixed-dtypes: info}
   parameters:
     norm-explosion: {limit: 3.5, strict: true}
+  exclude:
+    loss-zero: ["scratch/*"]
 policy: report
 act_on: [norm-explosion]
 settle_s: 5
@@ -33,6 +36,29 @@ backoff_max_s: 8
 fail_on: suspect
 """
 FILE = Path("/u/sentinel.yaml")
+
+
+def test_a_rules_settings_may_stand_under_its_id():
+    """`norm-explosion: {ratio: 20}` is the same as naming it in each list."""
+    short = """
+rules:
+  norm-explosion: {ratio: 20, severity: critical, exclude: ["scratch/*"]}
+  mixed-dtypes: off
+  loss-zero: {severity: info}
+  off: [stalled-updates]
+"""
+    assert parse_config(short, FILE).rules == RuleSettings(
+        off=("stalled-updates", "mixed-dtypes"),
+        severity={"norm-explosion": "critical", "loss-zero": "info"},
+        parameters={"norm-explosion": {"ratio": 20}},
+        exclude={"norm-explosion": ("scratch/*",)},
+    )
+
+
+def test_a_wrong_value_under_a_rules_id_is_named_with_its_line():
+    """The line is the rule's own, not that of the list it goes to."""
+    with pytest.raises(ConfigError, match=r"in '/u/sentinel\.yaml:2': it should be 'critical'"):
+        parse_config("rules:\n  loss-zero: {severity: grave}\n", FILE)
 
 
 def test_without_a_file_the_defaults_hold(tmp_path):
@@ -53,11 +79,13 @@ def test_everything_can_be_set(tmp_path):
     assert config == Config(
         state=file.parent / "state",
         log=Path("/var/log/sentinel"),
+        baseline=file.parent / "accepted.json",
         rules=RuleSettings(
             paths=(file.parent / "mine", Path("~/rules").expanduser()),
             off=("loss-zero",),
             severity={"mixed-dtypes": "info"},
             parameters={"norm-explosion": {"limit": 3.5, "strict": True}},
+            exclude={"loss-zero": ("scratch/*",)},
         ),
         policy="report",
         act_on=("norm-explosion",),

@@ -12,6 +12,7 @@ from sentinel.config import Config, load_config
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base
+    from sentinel.rules.baseline import Baseline
     from sentinel.rules.schema import Rule
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -73,3 +74,12 @@ def base_of(path: Path | None) -> Base | None:
     from sentinel.formats.base import read_base
 
     return read_base(path)
+
+
+def baseline_of(path: Path | None) -> Baseline | None:
+    """Return the accepted findings of a file, None without one."""
+    if path is None:
+        return None
+    from sentinel.rules.baseline import read_baseline
+
+    return read_baseline(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from sentinel.cli.options import ANY_PATH, judging, rules_of, settled
+from sentinel.cli.options import ANY_PATH, EXISTING, baseline_of, judging, rules_of, settled
 from sentinel.cli.output import OutputClosed, complain, console, say
 from sentinel.verdict import Level
 
@@ -37,6 +37,10 @@ _QUIET_BYTES = 64 * 1024 * 1024
     help="The verdict from which the exit code is 1.  [default: faulty]",
 )
 @click.option("--log", type=ANY_PATH, help="Also write what was seen to this health log.")
+@click.option("--baseline", type=EXISTING, help="Findings accepted there do not count.")
+@click.option(
+    "--write-baseline", type=ANY_PATH, help="Write what is found to this file, as accepted."
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
 def command(
@@ -47,13 +51,15 @@ def command(
     form: str,
     fail_on: str | None,
     log: Path | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
     jobs: int | None,
     verbose: bool,
 ) -> int:
     """Judge every checkpoint at or below PATHS.
 
     Within one run the earlier checkpoints are the history of the later ones. Nothing is
-    written, unless --log asks for it.
+    written, unless --log or --write-baseline asks for it.
 
     \b
     Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something
@@ -64,6 +70,7 @@ def command(
       sentinel scan out/
       sentinel scan lora.safetensors --format json
       sentinel scan out/ --base models/llama --fail-on suspect
+      sentinel scan out/ --write-baseline accepted.json
     """
     from sentinel.engines.local import cores
     from sentinel.flow import scan
@@ -79,8 +86,14 @@ def command(
             rules=rules_of(config, rule_paths),
             jobs=jobs or cores(),
             settle_s=config.settle_s,
+            baseline=baseline_of(baseline or config.baseline),
             progress=bar,
         )
+    if write_baseline is not None:
+        from sentinel.rules.baseline import write_baseline as write
+
+        found = ((one.checkpoint.path, one.verdict.findings) for one in judgements)
+        complain(f"{write(write_baseline, found)} findings are accepted in '{write_baseline}' now")
     if log is not None:
         from sentinel.daemon.logged_scan import log_scan
 

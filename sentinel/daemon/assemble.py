@@ -28,6 +28,7 @@ from sentinel.daemon.watch import Watch
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
+from sentinel.rules.baseline import read_baseline
 from sentinel.rules.schema import Rule
 
 Told = TypeVar("Told")
@@ -175,6 +176,7 @@ def _inspector(
         settling=Settling(settle_s=config.settle_s, torn_after_s=config.torn_after_s),
         reader=reader,
         base=base,
+        baseline=read_baseline(config.baseline) if config.baseline else None,
         on_note=on_note,
         hold_s=2 * config.torn_after_s,
     )

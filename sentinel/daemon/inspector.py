@@ -24,6 +24,7 @@ from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, Wo
 from sentinel.flow import Inspected, Judgement, conclude, inspect
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
+from sentinel.rules.baseline import Baseline
 from sentinel.rules.schema import Rule
 
 __all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
@@ -92,6 +93,7 @@ class Inspector:
         reader: Reader,
         on_note: Callable[[str], None],
         base: Base | None = None,
+        baseline: Baseline | None = None,
         hold_s: float = HOLD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -102,6 +104,7 @@ class Inspector:
         self._reader = reader
         self._on_note = on_note
         self._base = base
+        self._baseline = baseline
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
@@ -230,7 +233,9 @@ class Inspector:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
-        judgement = conclude(inspected, rules=self._rules, base=self._base, past=past)
+        judgement = conclude(
+            inspected, rules=self._rules, base=self._base, past=past, baseline=self._baseline
+        )
         if _wants_second_reading(waiting.first_reading, judgement, inspected):
             wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -69,6 +70,7 @@ class _Subject:
 
     database: Database
     missing: Mapping[str, str]
+    path: str
     step: int | None
     updates: int | None
     past: Past
@@ -118,13 +120,16 @@ def _subject(database: Database, tables: Mapping[str, pa.Table], past: Past) -> 
     for name in UNKNOWN_WHEN_EMPTY - missing.keys():
         if not tables[name].num_rows:
             missing[name] = f"table '{name}' is empty"
-    row = next(iter(database.rows("SELECT step, updates_done FROM checkpoint", {})), (None, None))
-    step, updates = cast("tuple[int | None, int | None]", row)
-    return _Subject(database, MappingProxyType(missing), step, updates, past)
+    rows = database.rows("SELECT path, step, updates_done FROM checkpoint", {})
+    row = next(iter(rows), (None, None, None))
+    path, step, updates = cast("tuple[str | None, int | None, int | None]", row)
+    return _Subject(database, MappingProxyType(missing), path or "", step, updates, past)
 
 
 def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:
     """Return what one rule says: a finding, that it cannot be asked, or nothing."""
+    if any(_matches(subject.path, pattern) for pattern in rule.exclude):
+        return NotEvaluated(rule.id, "excluded for this path by the settings")
     for table in sql.tables_of(rule):
         if table in subject.missing:
             return NotEvaluated(rule.id, subject.missing[table])
@@ -136,6 +141,12 @@ def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | N
         problem = str(error).splitlines()[0]
         message = f"rule '{rule.id}' failed: {problem}; mend the rule or switch it off"
         return Finding(RULE_ERROR, "warning", message, scope=rule.scope, parts=())
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Tell whether a path, or its end, is what a pattern says; `*` also stands for slashes."""
+    posix = path.replace("\\", "/")
+    return fnmatchcase(posix, pattern) or fnmatchcase(posix, f"*/{pattern}")
 
 
 def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:

@@ -20,7 +20,12 @@ def override(rules: Sequence[Rule], settings: RuleSettings) -> tuple[Rule, ...]:
     rule or parameter that does not exist, and for a value of another kind than the default.
     """
     known = {rule.id: rule for rule in rules}
-    wishes = {"off": settings.off, "severity": settings.severity, "parameters": settings.parameters}
+    wishes = {
+        "off": settings.off,
+        "severity": settings.severity,
+        "parameters": settings.parameters,
+        "exclude": settings.exclude,
+    }
     for group, ids in wishes.items():
         for rule_id in ids:
             if rule_id not in known:
@@ -29,6 +34,8 @@ def override(rules: Sequence[Rule], settings: RuleSettings) -> tuple[Rule, ...]:
     for rule_id, severity in settings.severity.items():
         update = {"severity": severity, "softer": None}
         known[rule_id] = known[rule_id].model_copy(update=update)
+    for rule_id, patterns in settings.exclude.items():
+        known[rule_id] = known[rule_id].model_copy(update={"exclude": list(patterns)})
     for rule_id, values in settings.parameters.items():
         known[rule_id] = _with_parameters(known[rule_id], values)
     return tuple(rule for rule in known.values() if rule.id not in settings.off)

@@ -126,6 +126,9 @@ class Rule(_Part):
     unknown_updates: Severity | None = Field(
         default=None, description="Severity when the number of updates is unknown."
     )
+    exclude: list[str] = Field(
+        default=[], description="Patterns of checkpoints' paths that the rule is not asked about."
+    )
     names: str | None = Field(default=None, description="Column of tensor names to list.")
     parameters: dict[Identifier, Parameter] = Field(
         default={}, description="Numbers that SQL reads as $name and the user may override."

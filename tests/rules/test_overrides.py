@@ -32,6 +32,24 @@ def test_switched_off() -> None:
     assert len(load_rules()) - 1 == len(rules)
 
 
+def test_excluded_paths(tmp_path) -> None:
+    """A rule is not asked about checkpoints that its patterns name, and that is said."""
+    settings = RuleSettings(exclude={"norm-explosion": ("scratch/*",)})
+    (rule,) = [rule for rule in load_rules(overrides=settings) if rule.id == "norm-explosion"]
+
+    def asked(path: str) -> tuple[int, list[str]]:
+        pairs = [{"module": "q", "up": "q", "norm": 50.0, "base_norm": 10.0}]
+        tables = {
+            "pairs": rows_to_table("pairs", pairs),
+            "checkpoint": rows_to_table("checkpoint", [{"path": str(tmp_path / path)}]),
+        }
+        answer = evaluate((rule,), tables)
+        return len(answer.findings), [one.reason for one in answer.not_evaluated]
+
+    assert asked("out/checkpoint-1") == (1, [])
+    assert asked("scratch/a/checkpoint-1") == (0, ["excluded for this path by the settings"])
+
+
 def test_severity() -> None:
     """The user's severity holds for sure and for doubtful hits."""
     settings = RuleSettings(severity={"loss-zero": "info"})
