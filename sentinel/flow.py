@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -31,6 +31,7 @@ from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured, measure
+from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
 from sentinel.stats.zero_tail import zero_tails
 from sentinel.verdict import Finding, Verdict, worst_level
@@ -112,7 +113,8 @@ def conclude(
         "faults": faults_table(checkpoint),
     }
     if inspected.measured is not None:
-        tables["tensors"] = inspected.measured.tensors
+        before = past[0].tables.get("tensors") if past else None
+        tables["tensors"] = with_same_share(inspected.measured.tensors, before)
         tables["pairs"] = inspected.measured.pairs
         tables["effects"] = inspected.measured.effects
         if inspected.measured.optimizer is not None:
@@ -158,7 +160,13 @@ def past_after(previous: Judgement | Inspected | None) -> Past:
         "tensors": previous.measured.tensors,
         "pairs": previous.measured.pairs,
     }
-    return grown(Before(tables, holding), past)
+    older = tuple(replace(one, tables=_without_samples(one.tables)) for one in past[:1])
+    return grown(Before(tables, holding), (*older, *past[1:]))
+
+
+def _without_samples(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
+    tensors = tables.get("tensors")
+    return tables if tensors is None else {**tables, "tensors": without_samples(tensors)}
 
 
 def judge(
