@@ -3,14 +3,15 @@
     python benchmarks/detection/run.py SET [--jobs N] [--only WORDS] [--out FILE] [--device cpu]
 
 SET is `a` or `b` (see `cases.py`). Each training is a process of its own: the bundled trainer on a
-tiny Llama, 60 steps, a checkpoint every 10. Each run's checkpoints are then judged as `sentinel scan
---base` does, and removed. Results go to FILE as JSON; the table is printed by `report.py FILE ...`.
+tiny Llama, 60 steps, a checkpoint every 10. Each run's checkpoints are then judged as `sentinel
+scan --base` does, and removed. Results go to FILE as JSON; the table is printed by `report.py FILE ...`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -26,6 +27,10 @@ import yaml
 from cases import BASES, Case, cases
 
 import sentinel
+from sentinel.checkpoint import Base
+from sentinel.formats.base import read_base
+from sentinel.stats.base_norms import GIVEN_BUDGET_BYTES, BaseNorms
+from sentinel.stats.base_tables import base_tables
 
 STEPS = 60
 SAVE_EVERY = 10
@@ -94,6 +99,7 @@ def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
     exit_code = _run(("-m", "sentinel_trainer.main", str(file)), log, device)
     trained_s = time.monotonic() - started_s
     judged = sentinel.scan(out, base=place / case.base, settle_s=0) if out.is_dir() else ()
+    model, norms = read_base(place / case.base), BaseNorms(GIVEN_BUDGET_BYTES)
     result = {
         "name": case.name,
         "fault": case.fault,
@@ -106,7 +112,7 @@ def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
                 "step": one.checkpoint.step,
                 "level": one.verdict.level,
                 "rules": sorted({found.rule for found in one.verdict.findings}),
-                "facts": _facts(one),
+                "facts": _facts(one, model, norms),
             }
             for one in judged
         ],
@@ -144,15 +150,27 @@ def _last(judged: tuple[sentinel.Judgement, ...], name: str) -> float | None:
     return values[-1] if values else None
 
 
-def _facts(one: sentinel.Judgement) -> dict[str, object]:
+def _change(pair: Mapping[str, float]) -> float | None:
+    known = pair["norm"] is not None and pair["base_norm"]
+    return pair["norm"] / pair["base_norm"] if known else None
+
+
+def _growth(pair: Mapping[str, float]) -> float | None:
+    """Return how much larger lora_down is than one fresh from PEFT's default initialisation."""
+    return pair["down_rms"] and pair["down_rms"] * math.sqrt(3.0 * pair["in_features"])
+
+
+def _facts(one: sentinel.Judgement, base: Base, norms: BaseNorms) -> dict[str, object]:
     """Return the numbers that thresholds are chosen by, independent of any rule."""
     if one.measured is None:
         return {}
-    tensors, pairs = one.measured.tensors.to_pylist(), one.measured.pairs.to_pylist()
+    tensors = one.measured.tensors.to_pylist()
+    pairs = base_tables(base, one.measured, norms)["pairs"].to_pylist()
     groups = one.measured.optimizer_groups
     return {
         "non_finite": sum((t["nan_count"] or 0) + (t["inf_count"] or 0) for t in tensors),
-        "norm": max((p["norm"] for p in pairs if p["norm"] is not None), default=None),
+        "change": max((c for c in map(_change, pairs) if c is not None), default=None),
+        "growth": max((g for g in map(_growth, pairs) if g is not None), default=None),
         "up_rms": [min(r), max(r)] if (r := [p["up_rms"] for p in pairs if p["up_rms"]]) else None,
         "d": groups["d"].to_pylist() if groups is not None else None,
     }
