@@ -4,7 +4,7 @@
 
 SET is `a` or `b` (see `cases.py`). Each training is a process of its own: the bundled trainer on a
 tiny Llama, 60 steps, a checkpoint every 10. Each run's checkpoints are then judged as `sentinel
-scan --base` does, and removed. Results go to FILE as JSON; the table is printed by `report.py FILE ...`.
+scan --base` does, and removed. Results go to FILE as JSON; `report.py FILE ...` prints them.
 """
 
 from __future__ import annotations
