@@ -69,17 +69,20 @@ def edit() -> Callable[[Path, Callable[[Any], object]], None]:
     return changed
 
 
-@pytest.fixture
-def run_ranks(tmp_path: Path) -> Callable[..., None]:
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., None]:
     """Run one of our programs as the processes of a distributed training, on the CPU."""
 
-    def run(program: str, *arguments: object, ranks: int = 2) -> None:
+    def run(root: Path, program: str, *arguments: object, ranks: int = 2) -> None:
         environment = {
             **os.environ,
             "WORLD_SIZE": str(ranks),
             "LOCAL_WORLD_SIZE": str(ranks),
             "OMP_NUM_THREADS": "1",
-            "RENDEZVOUS": (tmp_path / "rendezvous").as_uri(),
+            "RENDEZVOUS": (root / "rendezvous").as_uri(),
+            # accelerate asks for them before it sees that all is set up.
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29500",
         }
         command = [sys.executable, "-W", "ignore", str(PROGRAMS / program), *map(str, arguments)]
         running = [
