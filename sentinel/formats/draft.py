@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -93,12 +93,10 @@ class Draft:
         except InputError as error:
             self.fault(error, "weights", name)
             return _EMPTY
-        for found in header.tensors:
-            tensor = Tensor(
-                found.name, name, found.dtype, found.shape, found.offset, found.size_bytes
-            )
-            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
-                self.fault(self._twice(tensor), "weights", name)
+        self.take(
+            Tensor(found.name, name, found.dtype, found.shape, found.offset, found.size_bytes)
+            for found in header.tensors
+        )
         return header.metadata
 
     def read_torch(self, name: str) -> object:
@@ -112,13 +110,18 @@ class Draft:
             return None
         wrapped = isinstance(found.tree, dict) and isinstance(found.tree.get(STATE_DICT), dict)
         prefix = f"{STATE_DICT}." if wrapped else ""
-        for tensor in found.tensors:
-            if not tensor.name.startswith(prefix):
-                continue
-            named = replace(tensor, name=tensor.name.removeprefix(prefix))
-            if self.tensors.setdefault(named.name, named) is not named:
-                self.fault(self._twice(named), "weights", name)
+        self.take(
+            replace(tensor, name=tensor.name.removeprefix(prefix))
+            for tensor in found.tensors
+            if tensor.name.startswith(prefix)
+        )
         return found.tree
+
+    def take(self, tensors: Iterable[Tensor]) -> None:
+        """Keep tensors of the weights; a second one of a name is a fault of its file."""
+        for tensor in tensors:
+            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                self.fault(self._twice(tensor), "weights", tensor.member)
 
     def read_arrays(self, name: str) -> None:
         """Note a file of NumPy's with weights and take its arrays."""

@@ -35,6 +35,11 @@ def is_temporary(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)
 
 
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name from a file stays inside its own directory."""
+    return bool(name) and name not in {".", ".."} and not set(name) & set("/\\:\0")
+
+
 def step_of(name: str) -> int | None:
     """Return the step in a checkpoint's name (without suffix), None when it has none.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import InputError
-from sentinel.formats.naming import shard_of
+from sentinel.formats.naming import is_plain_name, shard_of
 from sentinel.formats.scalars import as_text
 
 if TYPE_CHECKING:
@@ -89,11 +89,6 @@ def _tensor_files(weight_map: Mapping[object, object]) -> dict[str, str] | None:
             return None
         named[tensor] = file
     return named
-
-
-def is_plain_name(name: str) -> bool:
-    """Tell whether a name from a file stays inside its own directory."""
-    return bool(name) and name not in {".", ".."} and not set(name) & set("/\\:\0")
 
 
 def _read_members(draft: Draft, names: Iterable[str]) -> None:

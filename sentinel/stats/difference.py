@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.dtypes import DTYPES
+from sentinel.stats.bands import BAND_BYTES, in_rows, row_bytes
 from sentinel.stats.float8 import FLOAT8
 from sentinel.stats.floats import FLOATS
 from sentinel.stats.values import as_float64
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from sentinel.checkpoint import Tensor
@@ -78,11 +81,7 @@ def difference(
     Raises ChangedWhileReadError and UnreadableError as reading does.
     """
     total = _Total(first, second)
-    pieces = zip(
-        first_files.blocks(first, _buffer(first)),
-        second_files.blocks(second, _buffer(second)),
-        strict=True,
-    )
+    pieces = zip(_blocks(first, first_files), _blocks(second, second_files), strict=True)
     for ours, theirs in pieces:
         total.add(ours, theirs)
     return total.difference()
@@ -138,8 +137,11 @@ class _Total:
         )
 
 
-def _order(tensor: Tensor) -> tuple[int, ...] | None:
-    """Return the strides of elements that do not lie row by row, None of those that do."""
+def _order(tensor: Tensor) -> tuple[object, ...] | None:
+    """Return how the elements lie, None where they are read in the order of the shape."""
+    if tensor.pieces:
+        boxes = ((box.place, box.shape, box.strides) for box in tensor.pieces)
+        return None if _is_joinable(tensor) else tuple(boxes)
     if tensor.strides is None:
         return None
     expected = 1
@@ -148,6 +150,19 @@ def _order(tensor: Tensor) -> tuple[int, ...] | None:
             return tensor.strides
         expected *= extent
     return None
+
+
+def _is_joinable(tensor: Tensor) -> bool:
+    """Tell whether pieces of shards can be put together in bounded memory."""
+    has_bytes = tensor.dtype in DTYPES and DTYPES[tensor.dtype].bits % _BYTE_BITS == 0
+    return has_bytes and tensor.is_plain and row_bytes(tensor) <= BAND_BYTES
+
+
+def _blocks(tensor: Tensor, files: MemberFiles) -> Iterator[NDArray[np.uint8]]:
+    buffer = _buffer(tensor)
+    if tensor.pieces and _is_joinable(tensor):
+        return in_rows(tensor, files.open, buffer)
+    return files.blocks(tensor, buffer)
 
 
 def _has_values(dtype: str) -> bool:

@@ -118,12 +118,15 @@ class MemberFiles:
         return self._open[member]
 
     def blocks(self, tensor: Tensor, buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield a dense tensor's bytes, little-endian, in pieces of the buffer's size."""
-        file = self.open(tensor.member)
-        for piece in file.blocks(tensor.offset, tensor.size_bytes, buffer):
-            if tensor.big_endian:
-                piece.view(f"u{DTYPES[tensor.dtype].bits // 8}").byteswap(inplace=True)
-            yield piece
+        """Yield a dense tensor's bytes, little-endian, in blocks of the buffer's size.
+
+        They come in the order in which they lie; no block reaches over two pieces of shards.
+        """
+        for box in tensor.boxes:
+            for block in self.open(box.member).blocks(box.offset, box.size_bytes, buffer):
+                if tensor.big_endian:
+                    block.view(f"u{DTYPES[tensor.dtype].bits // 8}").byteswap(inplace=True)
+                yield block
 
 
 def current_identity(checkpoint: Checkpoint) -> Identity:

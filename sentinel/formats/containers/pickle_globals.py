@@ -56,6 +56,8 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "numpy.core.numeric": "_frombuffer",
         "numpy.random._pickle": "__randomstate_ctor __generator_ctor __bit_generator_ctor",
         "torch": "Size device Tensor",
+        "torch.distributed.checkpoint.filesystem": "_StorageInfo",
+        "torch.distributed.checkpoint.metadata": "_MEM_FORMAT_ENCODING",
         "torch._tensor": "_rebuild_from_type_v2 Tensor",
         "torch._utils": "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter"
         " _rebuild_parameter_with_state _rebuild_qtensor _rebuild_sparse_tensor"

@@ -33,14 +33,20 @@ _LONGEST_ORDER = 16
 
 
 def read_torch_zip(
-    file: BinaryIO, path: Path, size_bytes: int, *, member: str, start: int = 0
+    file: BinaryIO,
+    path: Path,
+    size_bytes: int,
+    *,
+    member: str,
+    start: int = 0,
+    subject: str | None = None,
 ) -> TorchFile:
     """Read the description of an archive in ``file``; no tensor's value is read.
 
-    ``member`` is the file's name inside its checkpoint, ``start`` where the archive begins.
-    Raises as `read_zip_directory` and `read_pickle` do.
+    ``member`` is the file's name inside its checkpoint, ``start`` where the archive begins,
+    ``subject`` what messages call it. Raises as `read_zip_directory` and `read_pickle` do.
     """
-    subject = f"file '{path_text(path)}'"
+    subject = subject or f"file '{path_text(path)}'"
     entries = read_zip_directory(file, size_bytes, subject, start=start)
     root = _root(entries, subject)
     if f"{root}/constants.pkl" in entries:

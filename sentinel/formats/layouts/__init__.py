@@ -5,6 +5,7 @@ from __future__ import annotations
 from sentinel.formats.layouts import (
     accelerate_state,
     ai_toolkit,
+    dcp,
     diffusers_lora,
     kohya,
     onetrainer_backup,
@@ -29,6 +30,7 @@ LAYOUTS: tuple[Layout, ...] = (
     diffusers_lora,
     transformers_trainer,
     accelerate_state,
+    dcp,
     peft,
     transformers_model,
     kohya,

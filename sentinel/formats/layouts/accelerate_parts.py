@@ -14,6 +14,8 @@ from sentinel.checkpoint import Part
 from sentinel.errors import InputError
 from sentinel.formats.files import stat_member
 from sentinel.formats.lora_metadata import LYCORIS_CONFIG
+from sentinel.formats.nested import MODEL as MODEL_SHARDS
+from sentinel.formats.nested import read_nested
 from sentinel.formats.shards import has_weights, read_weights
 
 if TYPE_CHECKING:
@@ -80,7 +82,9 @@ def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
     return tuple(found)
 
 
-def read_parts(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
+def read_parts(
+    draft: Draft, files: Collection[str], directories: Collection[str] = ()
+) -> Mapping[str, str]:
     """Read the weights and the optimizer, note the rest; return the weights' metadata.
 
     No weights at all are a fault. A second model's file is only noted: its tensors have the
@@ -93,8 +97,9 @@ def read_parts(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
         read_weights(draft, files)
     elif PICKLED_MODEL in files:
         draft.read_torch(PICKLED_MODEL)
-    else:
+    elif MODEL_SHARDS not in directories:
         draft.missing_weights("weights")
+    read_nested(draft, directories)
     if OPTIMIZER in files:
         draft.read_optimizer(OPTIMIZER)
     for name in sorted(files):

@@ -12,8 +12,10 @@ from sentinel.formats.layouts.accelerate_parts import (
     read_parts,
     stat_parts,
 )
-from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.base import directories_at, files_at
 from sentinel.formats.naming import step_of_path
+from sentinel.formats.nested import MODEL as MODEL_SHARDS
+from sentinel.formats.nested import stat_nested
 from sentinel.formats.shards import has_weights
 
 if TYPE_CHECKING:
@@ -28,14 +30,15 @@ NAME = "accelerate-state"
 def recognise(place: Place) -> Candidate | None:
     """Take a directory with random states, or with a model and accelerate's optimizer."""
     has_model = has_weights(place.files) or PICKLED_MODEL in place.files
-    if MARK in place.files or (has_model and OPTIMIZER in place.files):
+    is_sharded = MODEL_SHARDS in place.directories
+    if MARK in place.files or (has_model and OPTIMIZER in place.files) or is_sharded:
         return place.candidate(NAME)
     return None
 
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at every file that `load_state` would read."""
-    return stat_parts(path, files_at(path))
+    return (*stat_parts(path, files_at(path)), *stat_nested(path, directories_at(path)))
 
 
 def complete(path: Path) -> bool | None:
@@ -47,7 +50,7 @@ def read(path: Path) -> Checkpoint:
     """Read the headers of the weights and what the optimizer's file says of itself."""
     draft = Draft(path)
     files = files_at(path)
-    read_parts(draft, files)
+    read_parts(draft, files, directories_at(path))
     return draft.finish(
         path,
         NAME,

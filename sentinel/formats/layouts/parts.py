@@ -15,8 +15,11 @@ from sentinel.errors import InputError
 from sentinel.formats import adapter_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
+from sentinel.formats.naming import is_plain_name
+from sentinel.formats.nested import MODEL as MODEL_SHARDS
+from sentinel.formats.nested import read_nested
 from sentinel.formats.scalars import as_text
-from sentinel.formats.shards import MODEL, has_weights, is_plain_name, read_weights
+from sentinel.formats.shards import MODEL, has_weights, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,9 +94,9 @@ def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
 
 
 def read_all(
-    draft: Draft, files: Collection[str]
+    draft: Draft, files: Collection[str], directories: Collection[str] = ()
 ) -> tuple[AdapterConfig | None, dict[str, Setting]]:
-    """Read whatever weights there are and note the other parts.
+    """Read whatever weights there are, in shards' directories too, and note the other parts.
 
     Returns the adapter's description and the settings it tells. No weights at all are a fault;
     pickled ones are read where no safetensors file holds the same.
@@ -113,7 +116,8 @@ def read_all(
             draft.read_optimizer(name)
         elif part is not None and name not in draft.members:
             draft.add_member(name, part)
-    if not holds_weights(files):
+    read_nested(draft, directories)
+    if not holds_weights(files) and MODEL_SHARDS not in directories:
         draft.missing_weights("weights")
     return adapter, settings
 
