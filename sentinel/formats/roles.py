@@ -143,6 +143,9 @@ def _diffusers_module(before: list[str]) -> list[str] | None:
 
 def _parts(before: list[str], marker: Marker, after: list[str], *, is_peft: bool) -> _Parts:
     module = [segment for segment in before if segment != "base_layer"]
+    if len(module) > 1 and module[-1] == "weight":
+        # llama.cpp names the parameter that is changed, not its module.
+        del module[-1]
     return _Parts(".".join(module), marker, after[-1] if after else "", is_peft)
 
 

@@ -162,4 +162,4 @@ def value_text(value: GgufValue) -> str:
         return str(value)
     words = ", ".join(map(value_text, value.first))
     rest = ", ..." if value.count > len(value.first) else ""
-    return f"{value.count} {value.kind}: {words}{rest}" if value.count else f"0 {value.kind}"
+    return f"{value.count} x {value.kind}" + (f": {words}{rest}" if words else "")

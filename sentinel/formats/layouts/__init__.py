@@ -6,6 +6,8 @@ from sentinel.formats.layouts import (
     accelerate_state,
     ai_toolkit,
     diffusers_lora,
+    gguf,
+    gguf_lora,
     kohya,
     onetrainer_backup,
     onetrainer_save,
@@ -32,6 +34,8 @@ LAYOUTS: tuple[Layout, ...] = (
     peft,
     transformers_model,
     kohya,
+    gguf_lora,
+    gguf,
     plain,
 )
 """In the order they are asked; `plain` takes every safetensors file that nobody else knows."""
