@@ -17,6 +17,7 @@ from sentinel.formats.opening import (
     open_checkpoint,
     stat_members,
 )
+from sentinel.stats.comparison import compare
 
 
 def rules(path: Path) -> dict[str, str]:
@@ -221,3 +222,41 @@ def test_two_models_are_two_runs(writing, weights) -> None:
     writing.model("tiny-q8.gguf", weights, kind="Q8_0")
 
     assert len({candidate.group for candidate in discover(writing.root)}) == 2
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0"])
+def test_an_end_that_was_never_written_is_told(writing, weights, kind: str) -> None:
+    """After a crash a file system may keep the length, and zeros for the last blocks."""
+    random = np.random.default_rng(3)
+    last = {"blk.1.ffn_up.weight": random.standard_normal((64, 256))}
+    path = writing.model("m.gguf", {**weights, **last}, kind=kind)
+    assert rules(path) == {}
+    raw = bytearray(path.read_bytes())
+    raw[-2000:] = bytes(2000)
+    path.write_bytes(raw)
+
+    told = rules(path)["zero-filled-tail"]
+
+    assert "tensor 'blk.1.ffn_up.weight' in 'm.gguf': is zero from byte" in told
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0"])
+def test_rows_of_a_padded_vocabulary_are_no_torn_end(writing, weights, kind: str) -> None:
+    last = {"output.weight": np.random.default_rng(3).standard_normal((128, 64))}
+    last["output.weight"][100:] = 0
+
+    assert rules(writing.model("m.gguf", {**weights, **last}, kind=kind)) == {}
+
+
+def test_two_packings_are_compared_block_by_block(writing, weights) -> None:
+    first = open_checkpoint(writing.model("a.gguf", weights, kind="Q8_0"))
+    weights["blk.0.attn_q.weight"][3, 40] += 1
+    second = open_checkpoint(writing.model("b.gguf", weights, kind="Q8_0"))
+
+    found = compare(first, second)
+
+    changed = [pair for pair in found.tensors if not pair.is_identical]
+    assert [pair.first.name for pair in changed] == ["blk.0.attn_q.weight"]
+    assert changed[0].difference is not None
+    assert changed[0].difference.identical_count == 64 * 64 - 32
+    assert not found.unknown
