@@ -101,6 +101,7 @@ def _block(name: str, elements: int, size_bytes: int, *offsets: int) -> BlockTyp
 
 _BLOCKS = (
     _block("Q1_0", 128, 18, 0),
+    _block("Q2_0", 64, 18, 0),
     _block("Q4_0", 32, 18, 0),
     _block("Q4_1", 32, 20, 0, 2),
     _block("Q5_0", 32, 22, 0),

@@ -45,6 +45,7 @@ GGML_TYPES: Mapping[int, str] = MappingProxyType(
         39: "MXFP4",
         40: "NVFP4",
         41: "Q1_0",
+        42: "Q2_0",
     }
 )
 

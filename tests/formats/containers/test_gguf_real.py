@@ -96,11 +96,13 @@ def test_every_packed_type(tmp_path: Path, kind: Kind) -> None:
 
 
 def test_the_tables_are_those_of_the_package() -> None:
-    assert {number: Kind(number).name for number in GGML_TYPES} == GGML_TYPES
-    assert {kind.value for kind in Kind} == GGML_TYPES.keys()
+    """But for a type that llama.cpp has and this version of the package has not."""
+    newer = {"Q2_0"} - {kind.name for kind in Kind}
+    known = {number: name for number, name in GGML_TYPES.items() if name not in newer}
+    assert known == {kind.value: kind.name for kind in Kind}
     sizes = {one.name: (one.elements, one.size_bytes) for one in BLOCKS.values()}
     theirs = {kind.name: size for kind, size in gguf.GGML_QUANT_SIZES.items() if size[0] > 1}
-    assert sizes == theirs
+    assert {name: size for name, size in sizes.items() if name not in newer} == theirs
 
 
 @pytest.mark.parametrize("order", BOTH)
