@@ -239,7 +239,7 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
 
 def _is_base(path: Path) -> bool:
     """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
-    if path.suffix == ".safetensors":
+    if path.suffix in {".safetensors", ".gguf"}:
         return path.is_file()
     return any((path / name).is_file() for name in ("config.json", "model_index.json"))
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import Base, BaseWeight, Tensor, path_text
 from sentinel.errors import ConfigError, InputError, MissingMemberError
 from sentinel.formats.base_description import describe
+from sentinel.formats.base_gguf import gguf_file_in, read_gguf_base
+from sentinel.formats.containers.gguf import GGUF_SUFFIX
 from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import open_regular
@@ -42,11 +44,13 @@ class _Model:
 def read_base(path: Path) -> Base:
     """Read a base model: a directory with `config.json`, a diffusers pipeline, or one file.
 
-    Its weights are safetensors, whole or in shards. Those packed in a way nobody here knows have
-    the scheme their configuration names, or "unknown", and no features. A pipeline's modules
-    have their component's name in front. Raises ConfigError when the path is no directory and no
-    safetensors file, InputError when a file is broken or not there.
+    Its weights are safetensors, whole or in shards, or GGUF. Those packed in a way nobody here
+    knows have the scheme their configuration names, or "unknown", and no features. A pipeline's
+    modules have their component's name in front. Raises ConfigError when the path is no
+    directory and no such file, InputError when a file is broken or not there.
     """
+    if path.is_file() and path.suffix == GGUF_SUFFIX:
+        return read_gguf_base(path)
     if path.is_file() and path.suffix == ".safetensors":
         draft = Draft(path.parent)
         draft.read_tensors(path.name)
@@ -55,12 +59,14 @@ def read_base(path: Path) -> Base:
     if not path.is_dir():
         raise ConfigError(
             f"base '{path_text(path)}'",
-            fact="is no directory and no safetensors file",
+            fact="is no directory, no safetensors and no GGUF file",
             todo="give the directory with its config.json",
         )
     components = _components(path)
     if not components:
-        return _base(path, _read_model(path))
+        files = files_at(path)
+        packed = gguf_file_in(path, files) if _stem_in(files) is None else None
+        return read_gguf_base(packed) if packed else _base(path, _read_model(path))
     models = {name: _read_model(path / name) for name in components}
     first = models[components[0]]
     weights = tuple(

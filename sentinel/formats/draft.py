@@ -19,6 +19,7 @@ from sentinel.checkpoint import (
     path_text,
 )
 from sentinel.errors import InputError, MissingMemberError
+from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
@@ -133,6 +134,20 @@ class Draft:
             self.fault(error, "weights", name)
             return
         self.tensors |= {tensor.name: tensor for tensor in found}
+
+    def read_gguf(self, name: str) -> GgufFile | None:
+        """Note a GGUF file with weights, take its tensors and return it, None after a fault."""
+        if self.add_member(name, "weights") is None:
+            return None
+        try:
+            found = read_gguf(self.root / name, member=name)
+        except InputError as error:
+            self.fault(error, "weights", name)
+            return None
+        for tensor in found.tensors:
+            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                self.fault(self._twice(tensor), "weights", name)
+        return found
 
     def read_optimizer(self, name: str) -> None:
         """Note a file of `torch.save` with an optimizer's state and take what it describes."""

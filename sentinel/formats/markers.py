@@ -58,6 +58,8 @@ MARKERS: Mapping[str, Marker] = MappingProxyType(
         "lora_B": _LORA_UP,
         "lora_down": _LORA_DOWN,
         "lora_up": _LORA_UP,
+        "lora_a": _LORA_DOWN,  # llama.cpp: `blk.0.attn_q.weight.lora_a`
+        "lora_b": _LORA_UP,
         "lora_mid": Marker("lora_mid", "lora"),
         # An embedding is looked up in A first, so there PEFT zeroes A.
         "lora_embedding_A": Marker("lora_down", "lora", _EVERYWHERE),

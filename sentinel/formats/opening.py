@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Member, path_text
 from sentinel.errors import ConfigError, InputError, TruncatedError
+from sentinel.formats.containers.gguf import GGUF_SUFFIX, read_gguf
 from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.discovery import candidate_at, discover
@@ -58,10 +59,13 @@ def is_whole(candidate: Candidate) -> bool:
     root = candidate.path if candidate.path.is_dir() else candidate.path.parent
     files = [root / member.path for member in members if member.part != "state"]
     pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
-    others = [file for file in files if file.name.endswith(plain.SUFFIX)]
+    others = [file for file in files if file.name.endswith((plain.SUFFIX, GGUF_SUFFIX))]
     try:
         for file in others:
-            read_safetensors_header(file)
+            if file.name.endswith(GGUF_SUFFIX):
+                read_gguf(file)
+            else:
+                read_safetensors_header(file)
         for file in pickled:
             _read_pickled(file)
     except InputError:

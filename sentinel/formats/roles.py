@@ -172,6 +172,9 @@ def _diffusers_module(before: list[str]) -> list[str] | None:
 
 def _parts(before: list[str], marker: Marker, after: list[str], *, is_peft: bool) -> _Parts:
     module = [segment for segment in before if segment != _BASE_LAYER]
+    if len(module) > 1 and module[-1] == "weight":
+        # llama.cpp names the parameter that is changed, not its module.
+        del module[-1]
     tail = after[-1] if after else ""
     is_named = is_peft and len(after) > (1 if tail in {"weight", "bias"} else 0)
     return _Parts(".".join(module), marker, tail, is_peft, is_named)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentinel.formats.draft import Draft
 
 MODEL = "model"
+SUFFIX = ".safetensors"
 _MOST_FAULTS = 20
 
 
@@ -30,7 +31,7 @@ def has_weights(files: Collection[str], stem: str = MODEL) -> bool:
     return (
         f"{stem}.safetensors" in files
         or index_name(stem) in files
-        or any(shard.stem == stem for shard in map(shard_of, files) if shard)
+        or any((one.stem, one.suffix) == (stem, SUFFIX) for one in map(shard_of, files) if one)
     )
 
 
@@ -53,7 +54,8 @@ def read_weights(draft: Draft, files: Collection[str], stem: str = MODEL) -> Non
 
 def read_shard_set(draft: Draft, files: Collection[str], stem: str) -> None:
     """Read the shards of a set by their names alone, without an index."""
-    found = [shard for shard in map(shard_of, sorted(files)) if shard and shard.stem == stem]
+    shards = [shard for shard in map(shard_of, sorted(files)) if shard]
+    found = [shard for shard in shards if (shard.stem, shard.suffix) == (stem, SUFFIX)]
     if not found:
         return
     largest = max(found, key=lambda shard: shard.count)

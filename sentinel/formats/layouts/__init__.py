@@ -7,6 +7,8 @@ from sentinel.formats.layouts import (
     ai_toolkit,
     dcp,
     diffusers_lora,
+    gguf,
+    gguf_lora,
     kohya,
     onetrainer_backup,
     onetrainer_save,
@@ -34,6 +36,8 @@ LAYOUTS: tuple[Layout, ...] = (
     peft,
     transformers_model,
     kohya,
+    gguf_lora,
+    gguf,
     plain,
 )
 """In the order they are asked; `plain` takes every safetensors file that nobody else knows."""

@@ -92,6 +92,7 @@ def _set_of(path: Path) -> tuple[str, ...]:
         sorted(
             name
             for name, other in siblings
-            if other and (other.stem, other.count) == (shard.stem, shard.count)
+            if other
+            and (other.stem, other.count, other.suffix) == (shard.stem, shard.count, shard.suffix)
         )
     )
