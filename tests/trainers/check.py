@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,6 +24,7 @@ ROOT = HERE.parents[1]
 PROBES = HERE / "probes"
 FACTS = HERE / "facts"
 TIMEOUT_S = 900
+LONGEST_LINE = 100
 
 
 def main() -> int:
@@ -66,10 +68,26 @@ def check(probe: Path, checkout: Path) -> bool:
         return False
     said = json.loads(done.stdout.splitlines()[-1])
     facts = {"repository": said.pop("repository"), "commit": commit_of(checkout), **said}
-    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False)
+    text = "\n".join(lines_of(facts))
     (FACTS / f"{probe.stem}.json").write_text(text + "\n", encoding="utf-8")
     print(f"{probe.stem}: facts written, commit {facts['commit'][:8]}", file=sys.stderr)
     return True
+
+
+def lines_of(value: object, before: str = "", after: str = "") -> Iterator[str]:
+    """Yield JSON by lines as long as they may be, so that a change shows where it is."""
+    whole = before + json.dumps(value, sort_keys=True, ensure_ascii=False) + after
+    if len(whole) <= LONGEST_LINE or not isinstance(value, dict | list) or not value:
+        yield whole
+        return
+    indent = " " * (len(before) - len(before.lstrip(" ")) + 1)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    yield before + opening
+    items = sorted(value.items()) if isinstance(value, dict) else [(None, one) for one in value]
+    for at, (key, inner) in enumerate(items, 1):
+        name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
+        yield from lines_of(inner, indent + name, "," if at < len(items) else "")
+    yield indent[1:] + closing + after
 
 
 def commit_of(checkout: Path) -> str:
