@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 JSON_LIMIT_BYTES = 256 * 1024
+TEXT_SUFFIXES = {".yaml", ".yml", ".jsonl", ".txt", ".log", ".toml"}
 TORCH_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
 
 
@@ -17,7 +18,7 @@ def described(root: Path) -> dict[str, object]:
     """Return every file below a directory: headers of safetensors, content of JSON, else sizes.
 
     A safetensors file is `{"tensors": {key: [dtype, shape]}, "metadata": {...}}`, a JSON file
-    `{"json": ...}`, one of torch.save `{"torch": ...}` as `tree_of` says, any other
+    `{"json": ...}`, other small text `{"text": ...}`, one of torch.save `{"torch": ...}` as `tree_of` says, any other
     `{"size_bytes": N}`.
     """
     return {
@@ -35,6 +36,8 @@ def _described(path: Path) -> dict[str, object]:
             return {"tensors": tensors, "metadata": dict(file.metadata() or {})}
     if path.suffix == ".json" and path.stat().st_size <= JSON_LIMIT_BYTES:
         return {"json": json.loads(path.read_text(encoding="utf-8"))}
+    if path.suffix in TEXT_SUFFIXES and path.stat().st_size <= JSON_LIMIT_BYTES:
+        return {"text": path.read_text(encoding="utf-8")}
     if path.suffix in TORCH_SUFFIXES:
         try:
             return {"torch": tree_of(torch.load(path, weights_only=True))}
