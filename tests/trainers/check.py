@@ -2,10 +2,11 @@
 
     python tests/trainers/check.py TRAINERS_DIR [NAME ...]
 
-TRAINERS_DIR holds checkouts under their repositories' names. Each probe in `probes/` runs in an
-interpreter of its own (two trainers have packages of one name), inside an empty directory, with
-the checkout as its argument, and prints one JSON object: what the trainer's own code wrote and
-accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
+TRAINERS_DIR holds checkouts under their repositories' names; where NAME.venv lies beside the
+checkout NAME, its interpreter is taken (trainers pin libraries that exclude each other). Each
+probe in `probes/` runs in an interpreter of its own (two trainers have packages of one name),
+inside an empty directory, with the checkout as its argument, and prints one JSON object: what the
+trainer's own code wrote and accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
 trainer itself is kept. A trainer that is not there is said and left out.
 """
 
@@ -48,14 +49,20 @@ def main() -> int:
 def checkout_of(probe: Path, directory: Path) -> Path:
     """Return the checkout whose name begins the probe's docstring, before a colon."""
     name = probe.read_text(encoding="utf-8").removeprefix('"""').split(":", 1)[0]
-    return (directory / name).resolve()
+    return (directory / name).absolute()
+
+
+def interpreter_of(checkout: Path) -> str:
+    """Return the interpreter of the environment beside a checkout, else the running one."""
+    own = checkout.with_name(f"{checkout.name}.venv") / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def check(probe: Path, checkout: Path) -> bool:
     """Run one probe and keep what it prints; tell whether it could."""
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
-            [sys.executable, str(probe.resolve()), str(checkout)],
+            [interpreter_of(checkout), str(probe.resolve()), str(checkout)],
             cwd=scratch,
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{PROBES}"},
             stdout=subprocess.PIPE,

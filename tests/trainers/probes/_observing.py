@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -118,3 +119,9 @@ def plain(value: object) -> object:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
         return repr(value)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that wrote the files."""
+    names = ("accelerate", "diffusers", "peft", "safetensors", "torch", "transformers")
+    return {name: version(name) for name in names}

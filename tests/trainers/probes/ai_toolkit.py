@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import diffusers.loaders.peft  # noqa: F401 - before torchvision is stood in for
 import torch
 import transformers
-from _observing import Journal, plain
+from _observing import Journal, plain, versions
 from _small_models import conv, linear, model
 from _stubs import stand_in
 from _writing import described
@@ -78,7 +78,7 @@ def main() -> None:
             "optimizers": optimizers(),
             "choices": choices(Path("choices")),
         }
-    print(json.dumps({"repository": "ostris/ai-toolkit", "runs": runs, **said}))
+    print(json.dumps({"repository": "ostris/ai-toolkit", "runs": runs, **said, "versions": versions()}))
 
 
 def run(name: str, what: dict) -> dict[str, object]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import diffusers.loaders.peft  # noqa: F401 - before torchvision is stood in for
 import torch
 import transformers
-from _observing import Journal, options_of
+from _observing import Journal, options_of, versions
 from _small_models import linear, model
 from _stubs import stand_in
 from _writing import described
@@ -132,7 +132,7 @@ def main() -> None:
         if family != "hunyuan_video":
             own = parsers[family]
             parsers[family] = {key: own[key] for key in own if first.get(key) != own[key]}
-    print(json.dumps({"repository": "kohya-ss/musubi-tuner", "runs": runs, "options": parsers}))
+    print(json.dumps({"repository": "kohya-ss/musubi-tuner", "runs": runs, "options": parsers, "versions": versions()}))
 
 
 def parser_of(family: str) -> object:

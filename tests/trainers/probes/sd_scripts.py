@@ -19,7 +19,7 @@ import diffusers.loaders.peft  # noqa: F401 - before torchvision is stood in for
 import torch
 import transformers
 from accelerate.state import AcceleratorState
-from _observing import Journal, options_of
+from _observing import Journal, options_of, versions
 from _small_models import conv, linear, model
 from _stubs import stand_in
 from _writing import described
@@ -113,7 +113,7 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         runs = {name: run(name, *what) for name, what in RUNS.items()}
         parsers = {family: parser_of(family) for family in TRAINERS}
-    print(json.dumps({"repository": "kohya-ss/sd-scripts", "runs": runs, "options": parsers}))
+    print(json.dumps({"repository": "kohya-ss/sd-scripts", "runs": runs, "options": parsers, "versions": versions()}))
 
 
 def parser_of(family: str) -> object:
