@@ -85,6 +85,7 @@ def _is_exact(weight: BaseWeight) -> bool:
     return (
         tensor is not None
         and weight.scheme == "none"
+        and tensor.is_plain
         and tensor.dtype in FLOATS
         and len(tensor.shape) > 1
         and tensor.numel > 0
