@@ -49,8 +49,8 @@ def unpack(stored: Stored) -> Packed | None:
         if state is not None:
             return _four_bit(stored, weight, state, kind)
     if weight.dtype == "I8" and stored.parts.keys() & {"SCB", "weight_scb"}:
-        # MatMul8bitLt casts its inputs to float16 whatever the model's dtype is.
-        return Packed("int8", weight, weight.shape, "fp16")
+        # MatMul8bitLt rounds its inputs through float16, and gives them back in their own dtype.
+        return Packed("int8", weight, weight.shape, stored.description.dtype)
     return None
 
 
