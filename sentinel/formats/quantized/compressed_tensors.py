@@ -37,7 +37,8 @@ def unpack(stored: Stored) -> Packed | None:
     """Return a packed integer or small float weight, or one of plain eight-bit integers."""
     weight = stored.parts.get("weight")
     if weight is not None and weight.dtype == "I8" and "weight_scale" in stored.parts:
-        library = stored.description.method or "compressed-tensors"
+        known = "comfy" if "comfy_quant" in stored.parts else "compressed-tensors"
+        library = stored.description.method or known
         # Narrower codes may lie in whole bytes.
         return Packed(f"{library}-int{_declared_bits(stored) or 8}", weight, weight.shape)
     packed = stored.parts.get("weight_packed")
