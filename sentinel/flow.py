@@ -21,7 +21,9 @@ from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.base import read_base
+from sentinel.formats.base_search import base_paths
 from sentinel.formats.discovery import place_in_run
+from sentinel.formats.hub_cache import cache_of
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
@@ -224,24 +226,19 @@ def scan(
 
 
 def find_base(checkpoint: Checkpoint) -> Base | None:
-    """Return the base model the checkpoint names, None when it is not on this machine."""
-    named = checkpoint.settings.get("base.path") or (
-        checkpoint.adapter.base_model if checkpoint.adapter else None
-    )
-    if not isinstance(named, str) or not _is_base(Path(named)):
-        return None
-    try:
-        return read_base(Path(named))
-    except InputError:
-        # The base is not what was asked about; rules that need it say that it is missing.
-        return None
+    """Return the base model of a checkpoint, None when it is not found on this machine.
 
-
-def _is_base(path: Path) -> bool:
-    """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
-    if path.suffix in {".safetensors", ".gguf"}:
-        return path.is_file()
-    return any((path / name).is_file() for name in ("config.json", "model_index.json"))
+    It may lie where the checkpoint names it, in the cache of huggingface_hub, or beside the
+    checkpoint; `sentinel.formats.base_search` says in which order.
+    """
+    cache = cache_of(os.environ, Path(os.path.expanduser("~")))  # noqa: PTH111 - never raises
+    for path in base_paths(checkpoint, cache):
+        try:
+            return read_base(path)
+        except InputError:
+            # The base is not what was asked about; rules that need it say that it is missing.
+            continue
+    return None
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Identity, path_text
 from sentinel.daemon.arrivals import Arrived
@@ -26,6 +26,9 @@ from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.schema import Rule
+from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
+
+Read = TypeVar("Read")
 
 __all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
 
@@ -59,7 +62,7 @@ class Runs(Protocol):
 class Reader(Protocol):
     """Whoever runs the reading: the same process, or one that may die in its place."""
 
-    def call(self, fn: Callable[[Path], Inspected], path: Path) -> Inspected:
+    def call(self, fn: Callable[[Path], Read], path: Path) -> Read:
         """Return ``fn(path)``; raises WorkerDiedError."""
 
 
@@ -98,13 +101,16 @@ class Inspector:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
-        self._rules = tuple(rules)
         self._runs = runs
         self._settling = settling
         self._reader = reader
         self._on_note = on_note
-        self._base = base
-        self._baseline = baseline
+        # The sizes of the base's weights are remembered from one checkpoint to the next.
+        budget_bytes = FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES
+        norms = BaseNorms(budget_bytes, reader.call)
+        self._conclude = partial(
+            conclude, rules=tuple(rules), base=base, norms=norms, baseline=baseline
+        )
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
@@ -233,9 +239,7 @@ class Inspector:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
-        judgement = conclude(
-            inspected, rules=self._rules, base=self._base, past=past, baseline=self._baseline
-        )
+        judgement = self._conclude(inspected, past=past)
         if _wants_second_reading(waiting.first_reading, judgement, inspected):
             wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)

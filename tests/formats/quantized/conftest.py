@@ -1,4 +1,4 @@
-"""Bases by dtypes and shapes alone, since no weight is ever read."""
+"""Bases by dtypes and shapes alone, since no weight is ever read, and a small real model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,74 @@ def read(tmp_path: Path) -> Callable[..., Base]:
         return read_base(tmp_path)
 
     return read_specs
+
+
+@pytest.fixture(scope="session")
+def llama() -> Callable[[], Any]:
+    """Return a maker of one tiny model, the same each time: wide rows, narrow rows, a tied head."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+
+    def make() -> Any:
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(
+            hidden_size=256,
+            intermediate_size=384,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=128,
+            max_position_embeddings=32,
+        )
+        return transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory, llama: Callable[[], Any]) -> Path:
+    """Where the tiny model lies without quantisation."""
+    path = tmp_path_factory.mktemp("plain")
+    llama().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def logical() -> Callable[[Base], dict[str, tuple[int | None, int | None]]]:
+    """Return what gives the unpacked shape of every weight of a base."""
+    return lambda base: {one.module: (one.out_features, one.in_features) for one in base.weights}
+
+
+@pytest.fixture
+def read_sparingly() -> Callable[[Path], Base]:
+    """Return a reader of bases that fails when more is read than headers and small texts."""
+
+    def read_counted(path: Path) -> Base:
+        counter = Path("/proc/self/io")
+        if not counter.exists():
+            return read_base(path)
+        before = _bytes_read(counter)
+        base = read_base(path)
+        spent = _bytes_read(counter) - before
+        assert spent < sum(map(_head_bytes, path.rglob("*"))) + _SLACK_BYTES
+        return base
+
+    return read_counted
+
+
+_SLACK_BYTES = 48 * 1024  # buffered readers read ahead, texts lie between the weights
+
+
+def _bytes_read(counter: Path) -> int:
+    return int(counter.read_text().split()[1])
+
+
+def _head_bytes(path: Path) -> int:
+    """What may be read of a file: all of a JSON text, a header, a pickle and its zip directory."""
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            return 8 + int.from_bytes(file.read(8), "little")
+    return path.stat().st_size if path.suffix == ".json" else 128 * 1024
 
 
 def safetensors_of(tensors: Mapping[str, Spec], metadata: Mapping[str, str]) -> bytes:
