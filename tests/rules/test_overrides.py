@@ -78,7 +78,7 @@ def test_severity() -> None:
         ),
         (
             {"parameters": {"norm-explosion": {"ratio": "much"}}},
-            "setting 'rules.parameters.norm-explosion.ratio': is 'much'; write a value like 3.0",
+            "setting 'rules.parameters.norm-explosion.ratio': is 'much'; write a value like 10.0",
         ),
         (
             {"parameters": {"nan-values": {"ratio": 1}}},
