@@ -106,7 +106,7 @@ class Draft:
         Weights below a `state_dict` lose that prefix, and then nothing else counts as one.
         Returns None after a fault.
         """
-        found = self._torch_file(name, "weights")
+        found = self.torch_file(name, "weights")
         if found is None:
             return None
         wrapped = isinstance(found.tree, dict) and isinstance(found.tree.get(STATE_DICT), dict)
@@ -151,11 +151,12 @@ class Draft:
 
     def read_optimizer(self, name: str) -> None:
         """Note a file of `torch.save` with an optimizer's state and take what it describes."""
-        found = self._torch_file(name, "optimizer")
+        found = self.torch_file(name, "optimizer")
         if found is not None:
             self.optimizer = optimizer_state_of(found.tree, name)
 
-    def _torch_file(self, name: str, part: Part) -> TorchFile | None:
+    def torch_file(self, name: str, part: Part) -> TorchFile | None:
+        """Note a file of `torch.save` and return what it says of itself, None after a fault."""
         if self.add_member(name, part) is None:
             return None
         try:

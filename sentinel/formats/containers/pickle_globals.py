@@ -49,6 +49,7 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "pathlib._local": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
         "types": "SimpleNamespace",
         "uuid": "UUID",
+        "deepspeed.utils.tensor_fragment": "fragment_address",
         "numpy": "dtype ndarray",
         "numpy.core.multiarray": "_reconstruct scalar",
         "numpy._core.multiarray": "_reconstruct scalar",
@@ -73,6 +74,8 @@ _CLASSES_IN = frozenset(
     {
         "accelerate.state",
         "accelerate.utils.dataclasses",
+        "deepspeed.runtime.fp16.loss_scaler",
+        "deepspeed.runtime.zero.config",
         "peft.utils.peft_types",
         "transformers.debug_utils",
         "transformers.integrations.deepspeed",

@@ -14,8 +14,7 @@ from sentinel.checkpoint import Part
 from sentinel.errors import InputError
 from sentinel.formats.files import stat_member
 from sentinel.formats.lora_metadata import LYCORIS_CONFIG
-from sentinel.formats.nested import MODEL as MODEL_SHARDS
-from sentinel.formats.nested import read_nested
+from sentinel.formats.nested import has_nested_weights, read_nested
 from sentinel.formats.shards import has_weights, read_weights
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def read_parts(
         read_weights(draft, files)
     elif PICKLED_MODEL in files:
         draft.read_torch(PICKLED_MODEL)
-    elif MODEL_SHARDS not in directories:
+    elif not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
     read_nested(draft, directories)
     if OPTIMIZER in files:

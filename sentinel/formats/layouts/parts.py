@@ -16,8 +16,7 @@ from sentinel.formats import adapter_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
 from sentinel.formats.naming import is_plain_name
-from sentinel.formats.nested import MODEL as MODEL_SHARDS
-from sentinel.formats.nested import read_nested
+from sentinel.formats.nested import has_nested_weights, read_nested
 from sentinel.formats.scalars import as_text
 from sentinel.formats.shards import MODEL, has_weights, read_weights
 
@@ -116,8 +115,8 @@ def read_all(
             draft.read_optimizer(name)
         elif part is not None and name not in draft.members:
             draft.add_member(name, part)
-    read_nested(draft, directories)
-    if not holds_weights(files) and MODEL_SHARDS not in directories:
+    settings = {**read_nested(draft, directories), **settings}
+    if not holds_weights(files) and not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
     return adapter, settings
 
