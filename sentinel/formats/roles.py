@@ -231,7 +231,8 @@ def _plain(key: str, adapter: AdapterConfig | None, *, with_base: bool) -> Assig
     if wrapper == "modules_to_save":
         return Assignment(module, "modules_to_save")
     if wrapper is not None:
-        return Assignment(module, "bias" if tail == "bias" and is_peft else "base")
+        is_trained = tail == "bias" and is_peft and not with_base
+        return Assignment(module, "bias" if is_trained else "base")
     if not is_peft or with_base:
         return Assignment(module, "base" if is_peft else "other")
     saved = adapter.modules_to_save if adapter is not None else ()

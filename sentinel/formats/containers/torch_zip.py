@@ -70,6 +70,13 @@ def read_torch_zip(
     )
 
 
+def pickle_in_zip(file: BinaryIO, path: Path, size_bytes: int) -> bytes:
+    """Return the bytes of an archive's pickle; raises as `read_torch_zip` does."""
+    subject = f"file '{path_text(path)}'"
+    entries = read_zip_directory(file, size_bytes, subject)
+    return _bytes(file, entries[_root(entries, subject) + _PICKLE], subject)
+
+
 def _root(entries: Mapping[str, ZipEntry], subject: str) -> str:
     """Return the one directory that everything in the archive lies in."""
     roots = [name.removesuffix(_PICKLE) for name in entries if name.endswith(_PICKLE)]
