@@ -47,8 +47,11 @@ def zero_tails(checkpoint: Checkpoint, measured: Measured) -> tuple[Fault, ...]:
         if count is not None and count == numel
     }
     ends: dict[str, list[Tensor]] = {}
+    # Of a file of chunks the last tensor is not the last thing in it.
+    sharded = {piece.member for tensor in checkpoint.tensors for piece in tensor.pieces}
     for tensor in checkpoint.tensors:
-        if tensor.member.endswith((".safetensors", ".gguf")):
+        is_laid = tensor.member.endswith((".safetensors", ".gguf"))
+        if is_laid and tensor.member not in sharded:
             ends.setdefault(tensor.member, []).append(tensor)
     with MemberFiles(checkpoint) as files:
         found = (_zero_tail(tensors, zeros, files) for tensors in ends.values())

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from sentinel.formats.opening import candidate_at, discover, open_checkpoint
+from sentinel.formats.opening import (
+    candidate_at,
+    discover,
+    is_complete,
+    is_whole,
+    open_checkpoint,
+    stat_members,
+)
 from sentinel.stats.comparison import compare
 from sentinel.stats.measure import measure
 
@@ -182,3 +192,73 @@ def test_a_directory_of_steps_is_found_in_order(tmp_path, trained):
     assert [(one.layout, one.step) for one in found] == [("dcp", 50), ("dcp", 200)]
     assert found[0].group == found[1].group
     assert candidate_at(tmp_path / "step-50" / "__0_0.distcp") is None
+
+
+def adapter(*, up: float = 0.5) -> dict[str, object]:
+    name = "base_model.model.model.layers.0.self_attn.q_proj"
+    return {
+        f"{name}.lora_A.weight": torch.full((2, 6), 0.1),
+        f"{name}.lora_B.weight": torch.full((4, 2), up),
+    }
+
+
+def test_a_scan_judges_what_lies_in_chunks(tmp_path):
+    """NaN is found; a missing file makes it unreadable, and nothing else."""
+    import sentinel  # noqa: PLC0415
+
+    for step, up in ((1, 0.5), (2, math.nan), (3, 0.5)):
+        path = tmp_path / f"step-{step}"
+        dcp.save({"model": adapter(up=up)}, checkpoint_id=path, no_dist=True)
+    (tmp_path / "step-3" / "__0_0.distcp").rename(tmp_path / "step-3" / "__1_0.distcp")
+
+    found = [one.verdict.level for one in sentinel.scan(tmp_path)]
+
+    assert found == ["healthy", "faulty", "unreadable"]
+
+
+def test_it_is_whole_when_every_chunk_is(tmp_path):
+    dcp.save({"model": adapter()}, checkpoint_id=tmp_path / "x", no_dist=True)
+    candidate = candidate_at(tmp_path / "x")
+    assert (is_whole(candidate), is_complete(candidate)) == (True, True)
+    seen = stat_members(candidate.path, candidate.layout)
+    assert set(seen) == set(open_checkpoint(candidate.path).members)
+    chunks = tmp_path / "x" / "__0_0.distcp"
+    chunks.write_bytes(chunks.read_bytes()[:-1])
+    assert not is_whole(candidate)
+
+
+def test_zeros_at_the_end_of_a_shard_are_no_torn_write(tmp_path):
+    """Chunks of several tensors end a file, not the last whole tensor in it."""
+    import sentinel  # noqa: PLC0415
+
+    for rank in (1, 2):
+        data = {"a": np.zeros((200, 4), "f4"), "w": np.full((64, 8), 1 + rank, "f4")}
+        if rank == 1:
+            data["b"] = np.concatenate([np.ones((100, 4), "f4"), np.zeros((300, 4), "f4")])
+        info = {name: {"saved_offsets": [0, 0]} for name in data}
+        info["w"] = {"saved_offsets": [64 * (rank - 1), 0]}
+        info["a"] = {"saved_offsets": [200 * (rank - 1), 0]}
+        name = f"shard-{rank:05d}-model-00001-of-00001.safetensors"
+        save_file(data, tmp_path / name, {"DCP_SHARDING_INFO": json.dumps(info)})
+
+    (judgement,) = sentinel.scan(tmp_path)
+
+    assert judgement.checkpoint.layout == "dcp"
+    assert {one.name: one.shape for one in judgement.checkpoint.tensors} == {
+        "a": (400, 4), "b": (400, 4), "w": (128, 8),
+    }  # fmt: skip
+    rules = {finding.rule for finding in judgement.verdict.findings}
+    assert not rules & {"zero-filled-tail", "malformed-file"}
+
+
+def test_shards_with_a_hole_are_told(tmp_path):
+    for rank, begin in ((1, 0), (3, 8)):
+        info = {"w": {"saved_offsets": [begin, 0]}}
+        name = f"shard-{rank:05d}-model-00001-of-00001.safetensors"
+        data = {"w": np.ones((4, 2), "f4")}
+        save_file(data, tmp_path / name, {"DCP_SHARDING_INFO": json.dumps(info)})
+
+    (fault,) = open_checkpoint(tmp_path).faults
+
+    assert fault.rule == "malformed-file"
+    assert "16 of its 24 elements" in fault.message
