@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from sentinel.checkpoint import Tensor
+from sentinel.daemon.arrivals import Arrived
+from sentinel.daemon.candidates import Candidates
 from sentinel.formats.flat_shards import Flat, boxes_of, tensor_of
 from sentinel.formats.opening import candidate_at, discover, open_checkpoint
 
@@ -140,6 +142,23 @@ def test_inside_the_trainers_checkpoint_the_adapter_counts(tmp_path):
     assert found.optimizer is not None
     assert {one.name for one in found.optimizer.parameters} == {"a.weight", "b.weight"}
     assert candidate_at(path / "global_step7") is None
+
+
+def test_a_change_in_a_part_is_one_of_the_checkpoint(tmp_path):
+    """Watching, an event inside the directory of shards leads to the checkpoint around it."""
+    for name in ("checkpoint-7", "state"):
+        path = tmp_path / name
+        zero_2(path / "global_step7")
+        (path / "latest").write_text("global_step7")
+        (path / "pytorch_model_fsdp_0").mkdir()
+    (tmp_path / "state" / "random_states_0.pkl").write_bytes(b"")
+    candidates = Candidates(pytest.fail)
+
+    for name in ("checkpoint-7", "state"):
+        for part in ("global_step7", "pytorch_model_fsdp_0"):
+            changed = frozenset({tmp_path / name / part})
+            found = candidates.found(Arrived(changed, frozenset(), rescan=False), [tmp_path])
+            assert [one.path for one in found] == [tmp_path / name]
 
 
 def test_a_latest_inside_the_trainers_checkpoint_must_be_right(tmp_path):
