@@ -79,6 +79,21 @@ def test_the_unpacked_shapes(read: Callable[..., Base], writer: str, case: str) 
     assert len(packed) == 7
 
 
+@pytest.mark.trainer
+@pytest.mark.parametrize(("writer", "case"), sorted(SCHEMES.keys() - HIDDEN))
+def test_a_healthy_adapter_is_quiet(
+    read: Callable[..., Base], said: Callable[[Path], set[str]], writer: str, case: str
+) -> None:
+    written = FACTS[writer]["cases"][case]
+    tensors = {
+        key: spec_of(spec, written["texts"].get(key)) for key, spec in written["tensors"].items()
+    }
+
+    base = read(tensors, files=written["files"], **written["config"])
+
+    assert said(base.path) == set()
+
+
 def spec_of(spec: str, text: str | None) -> tuple[Any, ...]:
     dtype, *extents = spec.split()
     known = (dtype, tuple(map(int, extents)))
