@@ -52,6 +52,15 @@ HIDDEN = {("gptqmodel", "gguf-4")}
 """Blocks of GGUF in safetensors: their shape is open, their modules are there."""
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "formats.md"
+
+
+def test_the_page_names_the_versions_that_wrote() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert all(facts["writer"] in page for facts in FACTS.values())
+
+
 def test_every_case_is_expected() -> None:
     assert SCHEMES.keys() == {
         (writer, case) for writer, facts in FACTS.items() for case in facts["cases"]
