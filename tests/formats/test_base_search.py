@@ -119,6 +119,15 @@ def test_a_broken_base_is_passed_over(write, cache: Path) -> None:
     assert rows_found(adapter) is None
 
 
+def test_several_packings_of_a_model_are_none(write) -> None:
+    """Which of them the adapter is for, nobody says; asked for with --base it is an error."""
+    for name in ("q4.gguf", "q8.gguf"):
+        (write.root / name).write_bytes(b"GGUF")
+    write.json("config.json", {})
+
+    assert rows_found(write.peft("adapter", base_model_name_or_path=str(write.root))) is None
+
+
 def test_without_a_base_the_rules_say_so(write) -> None:
     adapter = write.peft("adapter", base_model_name_or_path="owner/gone")
 
