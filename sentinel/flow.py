@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
-from sentinel.errors import ChangedWhileReadError, InputError
+from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
 from sentinel.formats.base import read_base
 from sentinel.formats.base_search import base_paths
 from sentinel.formats.discovery import place_in_run
@@ -235,7 +235,7 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
     for path in base_paths(checkpoint, cache):
         try:
             return read_base(path)
-        except InputError:
+        except (ConfigError, InputError):
             # The base is not what was asked about; rules that need it say that it is missing.
             continue
     return None

@@ -46,7 +46,7 @@ def unpack(stored: Stored) -> Packed | None:
 def _bits(stored: Stored, outputs: int) -> int:
     """Return the bits of this module's codes: some have others than the model (`dynamic`)."""
     zeros = stored.shape("qzeros")
-    if zeros is not None and outputs:
+    if zeros is not None and outputs and stored.dtype("qzeros") in _WORDS:
         found = zeros[1] * DTYPES[stored.dtype("qzeros")].bits / outputs
         if found in _KNOWN_BITS:
             return int(found)

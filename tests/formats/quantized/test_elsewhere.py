@@ -52,6 +52,15 @@ HIDDEN = {("gptqmodel", "gguf-4")}
 """Blocks of GGUF in safetensors: their shape is open, their modules are there."""
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "formats.md"
+
+
+def test_the_page_names_the_versions_that_wrote() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert all(facts["writer"] in page for facts in FACTS.values())
+
+
 def test_every_case_is_expected() -> None:
     assert SCHEMES.keys() == {
         (writer, case) for writer, facts in FACTS.items() for case in facts["cases"]
@@ -77,6 +86,21 @@ def test_the_unpacked_shapes(read: Callable[..., Base], writer: str, case: str) 
     assert found == expected
     assert (base.scheme, base.compute_dtype) == SCHEMES[writer, case]
     assert len(packed) == 7
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize(("writer", "case"), sorted(SCHEMES.keys() - HIDDEN))
+def test_a_healthy_adapter_is_quiet(
+    read: Callable[..., Base], said: Callable[[Path], set[str]], writer: str, case: str
+) -> None:
+    written = FACTS[writer]["cases"][case]
+    tensors = {
+        key: spec_of(spec, written["texts"].get(key)) for key, spec in written["tensors"].items()
+    }
+
+    base = read(tensors, files=written["files"], **written["config"])
+
+    assert said(base.path) == set()
 
 
 def spec_of(spec: str, text: str | None) -> tuple[Any, ...]:
