@@ -7,16 +7,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import TensorSpec, serialize_file
 
 FACTS = Path(__file__).parent / "facts"
 
 Fill = Callable[[str, str, tuple[int, ...]], np.ndarray]
-"""From a tensor's key, safetensors dtype and shape to its values."""
+"""From a tensor's key, safetensors dtype and shape to its values, as float32."""
 
-_NUMPY = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "U8": "u1"}
+_DTYPES = {
+    "F64": ("float64", "f8"),
+    "F32": ("float32", "f4"),
+    "F16": ("float16", "f2"),
+    "BF16": ("bfloat16", "u2"),
+    "I64": ("int64", "i8"),
+    "I32": ("int32", "i4"),
+    "U8": ("uint8", "u1"),
+}
 
 
 def facts_of(name: str) -> dict[str, Any]:
@@ -38,10 +45,7 @@ def lay(files: Mapping[str, Any], root: Path, fill: Fill | None = None) -> None:
 
 def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
     if "tensors" in facts:
-        tensors = {
-            key: fill(key, dtype, tuple(shape)) for key, (dtype, shape) in facts["tensors"].items()
-        }
-        save_file(tensors, path, facts["metadata"] or None)
+        _lay_tensors(path, facts, fill)
     elif "json" in facts:
         path.write_text(json.dumps(facts["json"]), encoding="utf-8")
     elif "text" in facts:
@@ -55,16 +59,32 @@ def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
 
 
 def _ones(key: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    del key
-    return np.ones(shape, ml_dtypes.bfloat16 if dtype == "BF16" else _NUMPY[dtype])
+    del key, dtype
+    return np.ones(shape, "f4")
+
+
+def _lay_tensors(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
+    specs, kept = {}, []
+    for key, (dtype, shape) in facts["tensors"].items():
+        name, kind = _DTYPES[dtype]
+        values = np.ascontiguousarray(fill(key, dtype, tuple(shape)), "f4")
+        # BF16 is the upper half of a float32.
+        stored = (values.view("u4") >> 16).astype(kind) if dtype == "BF16" else values.astype(kind)
+        kept.append(stored)
+        specs[key] = TensorSpec(
+            dtype=name, shape=shape, data_ptr=stored.ctypes.data, data_len=stored.nbytes
+        )
+    serialize_file(specs, path, facts["metadata"] or None)
 
 
 def _tree(value: Any, torch: Any) -> Any:
     """Return what torch.save was given, tensors of ones."""
     if isinstance(value, list):
         return [_tree(inner, torch) for inner in value]
-    if not isinstance(value, dict):
-        return value
+    return _dictionary(value, torch) if isinstance(value, dict) else value
+
+
+def _dictionary(value: Mapping[str, Any], torch: Any) -> Any:
     if "$tensor" in value:
         dtype, shape = value["$tensor"]
         return torch.ones(shape, dtype=getattr(torch, dtype))
