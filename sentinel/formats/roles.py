@@ -20,6 +20,7 @@ PEFT_PREFIX = "base_model.model."
 
 _PEFT_ROOT = "base_model."
 _FLAT_PREFIXES = ("lora_", "lycoris_")
+_DIFFUSERS_ROOTS = ("transformer.", "unet.")
 _ADAPTER_ROOTS = (*_FLAT_PREFIXES, "diffusion_model.", "text_encoders.")
 _HOLDERS = frozenset({"model", "net", "network", "_forward_module"})
 """Attributes under which a training module of Lightning's keeps the model it trains."""
@@ -191,7 +192,10 @@ def _sibling(key: str, modules: frozenset[str]) -> _Parts | None:
     if marker is None:
         return None
     parts = _parts(segments[:at], marker, segments[at + 1 :], is_peft=is_peft)
-    is_known = parts.module in modules or parts.module.startswith(_ADAPTER_ROOTS)
+    # ai-toolkit trains norms whole, under the model's own root; no base has tensors named so.
+    is_whole = marker.family in {"full", "norm"}
+    roots = (*_ADAPTER_ROOTS, *_DIFFUSERS_ROOTS) if is_whole else _ADAPTER_ROOTS
+    is_known = parts.module in modules or parts.module.startswith(roots)
     return parts if is_known else None
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _STACKED_AXES = 3
 _COMPONENTS = {
     "lora_unet": "unet",
+    "oft_unet": "unet",
     "lora_te": "text_encoder",
     "lora_te1": "text_encoder",
     "lora_te2": "text_encoder_2",

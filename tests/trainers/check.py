@@ -6,8 +6,8 @@ TRAINERS_DIR holds checkouts under their repositories' names; where NAME.venv li
 checkout NAME, its interpreter is taken (trainers pin libraries that exclude each other). Each
 probe in `probes/` runs in an interpreter of its own (two trainers have packages of one name),
 inside an empty directory, with the checkout as its argument, and prints one JSON object: what the
-trainer's own code wrote and accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
-trainer itself is kept. A trainer that is not there is said and left out.
+trainer's own code wrote and accepts. It is kept with the commit in `facts/NAME.json`, which the
+tests read; nothing of the trainer itself is kept. A trainer that is not there is said and left out.
 """
 
 from __future__ import annotations

@@ -105,7 +105,11 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, list[object]]:
             continue
         name = max(action.option_strings, key=len)
         kind = getattr(action.type, "__name__", "str") if action.nargs != 0 else "flag"
-        several = "*" if action.nargs in {"*", "+"} or isinstance(action.nargs, int) and action.nargs else ""
+        several = (
+            "*"
+            if action.nargs in {"*", "+"} or (isinstance(action.nargs, int) and action.nargs)
+            else ""
+        )
         described: list[object] = [kind + several, plain(action.default)]
         if action.choices is not None:
             described.append([plain(choice) for choice in action.choices])

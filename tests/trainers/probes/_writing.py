@@ -18,7 +18,8 @@ def described(root: Path) -> dict[str, object]:
     """Return every file below a directory: headers of safetensors, content of JSON, else sizes.
 
     A safetensors file is `{"tensors": {key: [dtype, shape]}, "metadata": {...}}`, a JSON file
-    `{"json": ...}`, other small text `{"text": ...}`, one of torch.save `{"torch": ...}` as `tree_of` says, any other
+    `{"json": ...}`, other small text `{"text": ...}`, one of torch.save `{"torch": ...}` as
+    `tree_of` says, any other
     `{"size_bytes": N}`.
     """
     return {

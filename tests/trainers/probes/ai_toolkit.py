@@ -34,16 +34,26 @@ RUNS = {
         "model": {"arch": "flux"},
         "network": LORA,
         "save": {"dtype": "bf16", "save_every": 2, "max_step_saves_to_keep": 2},
-        "train": {"dtype": "bf16", "steps": 9, "lr": 1e-3, "optimizer": "adamw",
-                  "optimizer_params": {"weight_decay": 0.05}},
+        "train": {
+            "dtype": "bf16",
+            "steps": 9,
+            "lr": 1e-3,
+            "optimizer": "adamw",
+            "optimizer_params": {"weight_decay": 0.05},
+        },
     },
     "flux resumed": {
         "folder": "flux",
         "model": {"arch": "flux"},
         "network": LORA,
         "save": {"dtype": "bf16", "save_every": 2, "max_step_saves_to_keep": 2},
-        "train": {"dtype": "bf16", "steps": 12, "lr": 3e-3, "optimizer": "adamw",
-                  "optimizer_params": {"weight_decay": 0.5, "betas": [0.8, 0.9]}},
+        "train": {
+            "dtype": "bf16",
+            "steps": 12,
+            "lr": 3e-3,
+            "optimizer": "adamw",
+            "optimizer_params": {"weight_decay": 0.5, "betas": [0.8, 0.9]},
+        },
     },
     "sd1": {
         "model": {"arch": "sd1"},
@@ -55,7 +65,10 @@ RUNS = {
     "flux dora": {"model": {"arch": "flux"}, "network": {**LORA, "type": "dora"}},
     "flux lokr": {"model": {"arch": "flux"}, "network": LOKR},
     "flux lokr whole": {"model": {"arch": "flux"}, "network": {"type": "lokr"}},
-    "flux lokr, old format": {"model": {"arch": "flux"}, "network": {**LOKR, "old_lokr_format": True}},
+    "flux lokr, old format": {
+        "model": {"arch": "flux"},
+        "network": {**LOKR, "old_lokr_format": True},
+    },
     "flux fullrank": {"model": {"arch": "flux"}, "network": {**LORA, "type": "fullRank"}},
     "flux all layers": {"model": {"arch": "flux"}, "network": {**LORA, "all_layers": True}},
     "chroma": {"model": {"arch": "chroma"}, "network": LORA},
@@ -78,7 +91,11 @@ def main() -> None:
             "optimizers": optimizers(),
             "choices": choices(Path("choices")),
         }
-    print(json.dumps({"repository": "ostris/ai-toolkit", "runs": runs, **said, "versions": versions()}))
+    print(
+        json.dumps(
+            {"repository": "ostris/ai-toolkit", "runs": runs, **said, "versions": versions()}
+        )
+    )
 
 
 def run(name: str, what: dict) -> dict[str, object]:
@@ -90,8 +107,12 @@ def run(name: str, what: dict) -> dict[str, object]:
         **what,
         "model": {"name_or_path": "base", **what["model"]},
         "train": {
-            "steps": 3, "lr": 1e-3, "disable_sampling": True, "gradient_checkpointing": False,
-            "noise_scheduler": "flowmatch", **what.get("train", {}),
+            "steps": 3,
+            "lr": 1e-3,
+            "disable_sampling": True,
+            "gradient_checkpointing": False,
+            "noise_scheduler": "flowmatch",
+            **what.get("train", {}),
         },
         "save": {"save_every": 2, **what.get("save", {})},
     }
@@ -194,7 +215,10 @@ def backbone(arch: str) -> torch.nn.Module:
         ),
         "down_blocks.0.resnets.0": ("ResnetBlock2D", {"conv1": conv(3)}),
     }
-    block = ("Block", {"attn.to_q": linear(), "attn.norm_q": torch.nn.LayerNorm(8), "ff.0": linear()})
+    block = (
+        "Block",
+        {"attn.to_q": linear(), "attn.norm_q": torch.nn.LayerNorm(8), "ff.0": linear()},
+    )
     plans = {
         "flux": ("FluxTransformer2DModel", {"transformer_blocks.0": block}),
         "sd1": ("UNet2DConditionModel", unet),
@@ -210,8 +234,14 @@ def backbone(arch: str) -> torch.nn.Module:
 def encoder() -> torch.nn.Module:
     """Return a text encoder of CLIP's class, one layer of eight features."""
     config = transformers.CLIPTextConfig(
-        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=1, max_position_embeddings=8, bos_token_id=0, eos_token_id=1,
+        vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=8,
+        bos_token_id=0,
+        eos_token_id=1,
     )
     return transformers.CLIPTextModel(config)
 
@@ -238,7 +268,9 @@ def optimizers() -> dict[str, object]:
     found = {}
     for name in ("adam", "adamw", "adamw8bit", "adafactor", "prodigy", "lion", "automagic"):
         made = get_optimizer([torch.nn.Parameter(torch.ones(2))], name, 1e-4, {})
-        group = {key: plain(value) for key, value in made.param_groups[0].items() if key != "params"}
+        group = {
+            key: plain(value) for key, value in made.param_groups[0].items() if key != "params"
+        }
         found[name] = [f"{type(made).__module__}.{type(made).__name__}", group]
     return found
 

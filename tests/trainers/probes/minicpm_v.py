@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from _observing import Journal, plain, versions, zero_tensors
+from _observing import Journal, plain, versions
 from _stubs import stand_in
 from _writing import described
 
@@ -77,7 +77,9 @@ def run(finetune, words: list[str]) -> dict[str, object]:
     finetune.AutoTokenizer = Loader(lambda **_named: Tokenizer())
     finetune.make_supervised_data_module = lambda **_named: {
         "train_dataset": [{"input_ids": torch.arange(4), "labels": torch.arange(4)}] * 8,
-        "data_collator": lambda rows: {key: torch.stack([row[key] for row in rows]) for key in rows[0]},
+        "data_collator": lambda rows: {
+            key: torch.stack([row[key] for row in rows]) for key in rows[0]
+        },
     }
     sys.argv[1:] = words
     journal = Journal(root)
@@ -95,8 +97,12 @@ def run(finetune, words: list[str]) -> dict[str, object]:
 
 def fields(kind: type) -> dict[str, object]:
     """Return the fields a dataclass of arguments adds to those of its parent, with defaults."""
-    inherited = {field.name for base in kind.__bases__ if dataclasses.is_dataclass(base)
-                 for field in dataclasses.fields(base)}
+    inherited = {
+        field.name
+        for base in kind.__bases__
+        if dataclasses.is_dataclass(base)
+        for field in dataclasses.fields(base)
+    }
     own = kind.__annotations__
     return {
         field.name: plain(field.default)
@@ -112,8 +118,12 @@ def script(finetune, path: Path) -> dict[str, object]:
     words = shlex.split(line, comments=True)
     words = words[words.index("finetune.py") + 1 :]
     parser = transformers.HfArgumentParser(
-        (finetune.ModelArguments, finetune.DataArguments, finetune.TrainingArguments,
-         finetune.LoraArguments)
+        (
+            finetune.ModelArguments,
+            finetune.DataArguments,
+            finetune.TrainingArguments,
+            finetune.LoraArguments,
+        )
     )
     known = {option for action in parser._actions for option in action.option_strings}
     options: dict[str, str | None] = {}
@@ -172,8 +182,12 @@ class Model(transformers.PreTrainedModel):
     def __init__(self):
         super().__init__(Config())
         config = transformers.LlamaConfig(
-            vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-            num_attention_heads=1, num_key_value_heads=1,
+            vocab_size=8,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
         )
         self.llm = transformers.LlamaForCausalLM(config)
         self.vpm = torch.nn.Sequential(torch.nn.Linear(8, 8))

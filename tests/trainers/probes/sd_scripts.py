@@ -18,11 +18,11 @@ from pathlib import Path
 import diffusers.loaders.peft  # noqa: F401 - before torchvision is stood in for
 import torch
 import transformers
-from accelerate.state import AcceleratorState
 from _observing import Journal, options_of, versions
 from _small_models import conv, linear, model
 from _stubs import stand_in
 from _writing import described
+from accelerate.state import AcceleratorState
 
 CHECKOUT = Path(sys.argv[1])
 TRAINERS = {
@@ -42,65 +42,112 @@ SHORT = COMMON + "--max_train_steps 2 --network_dim 2 --network_alpha 1 --learni
 RUNS = {
     "lora": (
         "sd1",
-        f"{EVERY} --network_module networks.lora --network_dim 4 --network_alpha 2 "
-        "--learning_rate 1e-3 --unet_lr 2e-3 --text_encoder_lr 5e-4 --mixed_precision bf16 "
-        "--save_precision fp16 --optimizer_type AdamW --optimizer_args weight_decay=0.05 "
-        "betas=0.9,0.95 --lr_scheduler constant_with_warmup --lr_warmup_steps 2 "
-        "--network_args conv_dim=2 conv_alpha=1 --save_last_n_steps 2 --fp8_base",
+        (
+            f"{EVERY} --network_module networks.lora --network_dim 4 --network_alpha 2 "
+            "--learning_rate 1e-3 --unet_lr 2e-3 --text_encoder_lr 5e-4 --mixed_precision bf16 "
+            "--save_precision fp16 --optimizer_type AdamW --optimizer_args weight_decay=0.05 "
+            "betas=0.9,0.95 --lr_scheduler constant_with_warmup --lr_warmup_steps 2 "
+            "--network_args conv_dim=2 conv_alpha=1 --save_last_n_steps 2 --fp8_base"
+        ),
     ),
     "resumed": (
         "sd1",
-        f"{COMMON} --max_train_steps 6 --network_module networks.lora --network_dim 4 "
-        "--network_alpha 2 --learning_rate 3e-3 --unet_lr 3e-3 --text_encoder_lr 3e-3 "
-        "--mixed_precision no --optimizer_type AdamW --optimizer_args weight_decay=0.5 "
-        "--lr_scheduler constant_with_warmup --lr_warmup_steps 2 "
-        "--network_args conv_dim=2 conv_alpha=1 --output_name again --save_state_on_train_end "
-        "--resume lora/cat-step00000003-state",
+        (
+            f"{COMMON} --max_train_steps 6 --network_module networks.lora --network_dim 4 "
+            "--network_alpha 2 --learning_rate 3e-3 --unet_lr 3e-3 --text_encoder_lr 3e-3 "
+            "--mixed_precision no --optimizer_type AdamW --optimizer_args weight_decay=0.5 "
+            "--lr_scheduler constant_with_warmup --lr_warmup_steps 2 "
+            "--network_args conv_dim=2 conv_alpha=1 --output_name again --save_state_on_train_end "
+            "--resume lora/cat-step00000003-state"
+        ),
     ),
     "weights only": (
         "sd1",
-        f"{COMMON} --max_train_steps 2 --network_module networks.lora --learning_rate 3e-3 "
-        "--optimizer_type AdamW --optimizer_args weight_decay=0.5 --output_name weights "
-        "--network_weights lora/cat.safetensors --dim_from_weights --save_state_on_train_end "
-        "--no_metadata",
+        (
+            f"{COMMON} --max_train_steps 2 --network_module networks.lora --learning_rate 3e-3 "
+            "--optimizer_type AdamW --optimizer_args weight_decay=0.5 --output_name weights "
+            "--network_weights lora/cat.safetensors --dim_from_weights --save_state_on_train_end "
+            "--no_metadata"
+        ),
     ),
     "full bf16": (
         "sd1",
-        f"{SHORT} --network_module networks.lora --full_bf16 --mixed_precision bf16 {ADAFACTOR} "
-        "scale_parameter=False --save_every_n_epochs 1 --max_train_epochs 3 --save_state "
-        "--save_last_n_epochs 1 --network_train_unet_only --output_name epochs",
+        (
+            f"{SHORT} --network_module networks.lora --full_bf16 "
+            f"--mixed_precision bf16 {ADAFACTOR} scale_parameter=False --save_every_n_epochs 1 "
+            "--max_train_epochs 3 --save_state "
+            "--save_last_n_epochs 1 --network_train_unet_only --output_name epochs"
+        ),
     ),
     "prodigy": (
         "sd1",
-        f"{SHORT} --network_module networks.lora --full_bf16 --mixed_precision bf16 "
-        "--optimizer_type Prodigy --optimizer_args d_coef=2.0 --lr_scheduler cosine "
-        "--output_name prodigy --save_state_on_train_end",
+        (
+            f"{SHORT} --network_module networks.lora --full_bf16 --mixed_precision bf16 "
+            "--optimizer_type Prodigy --optimizer_args d_coef=2.0 --lr_scheduler cosine "
+            "--output_name prodigy --save_state_on_train_end"
+        ),
     ),
     "as trained": ("sd1", f"{SHORT} --network_module networks.lora --save_model_as pt"),
     "lora_fa": ("sd1", f"{SHORT} --network_module networks.lora_fa"),
     "dylora": ("sd1", f"{SHORT} --network_module networks.dylora --network_args unit=1"),
-    "oft": ("sd1", f"{COMMON} --max_train_steps 2 --network_module networks.oft --network_dim 2 "
-            "--network_alpha 1e-3 --network_train_unet_only --network_args enable_all_linear=True"),
-    "lycoris lokr": ("sd1", f"{SHORT} --network_module lycoris.kohya --network_args algo=lokr "
-                     "preset=attn-mlp use_scalar=True"),
+    "oft": (
+        "sd1",
+        (
+            f"{COMMON} --max_train_steps 2 --network_module networks.oft --network_dim 2 "
+            "--network_alpha 1e-3 --network_train_unet_only --network_args enable_all_linear=True"
+        ),
+    ),
+    "lycoris lokr": (
+        "sd1",
+        (
+            f"{SHORT} --network_module lycoris.kohya --network_args algo=lokr "
+            "preset=attn-mlp use_scalar=True"
+        ),
+    ),
     "sdxl": ("sdxl", f"{SHORT} --network_module networks.lora --no_half_vae"),
-    "flux": ("flux", f"{SHORT} --network_module networks.lora_flux --fp8_base "
-             "--mixed_precision bf16 --network_args train_t5xxl=True"),
-    "flux split_qkv": ("flux", f"{SHORT} --network_module networks.lora_flux "
-                       "--network_train_unet_only --network_args split_qkv=True "
-                       "train_blocks=single"),
-    "flux split_qkv in double blocks": ("flux", f"{SHORT} --network_module networks.lora_flux "
-                                        "--network_train_unet_only --network_args split_qkv=True"),
-    "flux oft": ("flux", f"{COMMON} --max_train_steps 2 --network_module networks.oft_flux "
-                 "--network_dim 1536 --network_alpha 1e-3 --network_train_unet_only "
-                 "--network_args enable_all_linear=True"),
+    "flux": (
+        "flux",
+        (
+            f"{SHORT} --network_module networks.lora_flux --fp8_base "
+            "--mixed_precision bf16 --network_args train_t5xxl=True"
+        ),
+    ),
+    "flux split_qkv": (
+        "flux",
+        (
+            f"{SHORT} --network_module networks.lora_flux "
+            "--network_train_unet_only --network_args split_qkv=True "
+            "train_blocks=single"
+        ),
+    ),
+    "flux split_qkv in double blocks": (
+        "flux",
+        (
+            f"{SHORT} --network_module networks.lora_flux "
+            "--network_train_unet_only --network_args split_qkv=True"
+        ),
+    ),
+    "flux oft": (
+        "flux",
+        (
+            f"{COMMON} --max_train_steps 2 --network_module networks.oft_flux "
+            "--network_dim 1536 --network_alpha 1e-3 --network_train_unet_only "
+            "--network_args enable_all_linear=True"
+        ),
+    ),
     "sd3": ("sd3", f"{SHORT} --network_module networks.lora_sd3 --network_train_unet_only"),
-    "lumina": ("lumina", f"{SHORT} --network_module networks.lora_lumina "
-               "--network_train_unet_only"),
-    "hunyuan_image": ("hunyuan_image", f"{SHORT} --network_module networks.lora_hunyuan_image "
-                      "--network_train_unet_only"),
-    "anima": ("anima", f"{SHORT} --network_module networks.lora_anima --network_train_unet_only "
-              "--qwen3 none"),
+    "lumina": (
+        "lumina",
+        f"{SHORT} --network_module networks.lora_lumina --network_train_unet_only",
+    ),
+    "hunyuan_image": (
+        "hunyuan_image",
+        f"{SHORT} --network_module networks.lora_hunyuan_image --network_train_unet_only",
+    ),
+    "anima": (
+        "anima",
+        f"{SHORT} --network_module networks.lora_anima --network_train_unet_only --qwen3 none",
+    ),
 }
 
 
@@ -113,7 +160,16 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         runs = {name: run(name, *what) for name, what in RUNS.items()}
         parsers = {family: parser_of(family) for family in TRAINERS}
-    print(json.dumps({"repository": "kohya-ss/sd-scripts", "runs": runs, "options": parsers, "versions": versions()}))
+    print(
+        json.dumps(
+            {
+                "repository": "kohya-ss/sd-scripts",
+                "runs": runs,
+                "options": parsers,
+                "versions": versions(),
+            }
+        )
+    )
 
 
 def parser_of(family: str) -> object:
@@ -210,8 +266,14 @@ def Images(*_arguments: object) -> object:  # noqa: N802 - named as a class in `
 def encoder() -> torch.nn.Module:
     """Return a text encoder of CLIP's class, one layer of eight features."""
     config = transformers.CLIPTextConfig(
-        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=1, max_position_embeddings=8, bos_token_id=0, eos_token_id=1,
+        vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=8,
+        bos_token_id=0,
+        eos_token_id=1,
     )
     return transformers.CLIPTextModel(config)
 
@@ -219,7 +281,12 @@ def encoder() -> torch.nn.Module:
 def t5_encoder() -> torch.nn.Module:
     """Return a text encoder of T5's class."""
     config = transformers.T5Config(
-        vocab_size=8, d_model=8, d_kv=8, d_ff=8, num_layers=1, num_heads=1,
+        vocab_size=8,
+        d_model=8,
+        d_kv=8,
+        d_ff=8,
+        num_layers=1,
+        num_heads=1,
         feed_forward_proj="gated-gelu",
     )
     return transformers.T5EncoderModel(config)
@@ -257,7 +324,12 @@ def backbone(family: str) -> torch.nn.Module:
             "double_blocks.0": ("DoubleStreamBlock", flux_double),
             "single_blocks.0": ("SingleStreamBlock", flux_single),
         },
-        "sd3": {"joint_blocks.0.x_block": ("SingleDiTBlock", {"attn.qkv": linear(), "mlp.fc1": linear()})},
+        "sd3": {
+            "joint_blocks.0.x_block": (
+                "SingleDiTBlock",
+                {"attn.qkv": linear(), "mlp.fc1": linear()},
+            )
+        },
         "lumina": {"layers.0": ("JointTransformerBlock", {"attention.qkv": linear(outputs=24)})},
         "hunyuan_image": {
             "double_blocks.0": ("MMDoubleStreamBlock", {"img_attn_q": linear()}),
