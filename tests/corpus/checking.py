@@ -1,0 +1,123 @@
+"""Holding what sentinel says about a written case against the truth and the official reader."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from corpus.case import Case, Truth
+from corpus.official import Reference
+from sentinel.checkpoint import Checkpoint, Tensor
+from sentinel.flow import Judgement, scan
+
+_ADAPTER_ROLES = frozenset({"lora_up", "lora_down", "lora_mid", "magnitude", "adapter"})
+
+
+def wrong(case: Case, place: Path, path: Path) -> list[str]:
+    """Scan what was written, as a user would, and return everything that is not as it must be."""
+    given = path if case.named else place
+    judgements = {os.path.abspath(one.checkpoint.path): one for one in scan(given, settle_s=0)}
+    judgement = judgements.pop(os.path.abspath(path), None)
+    if judgement is None:
+        return [f"not found; found were {sorted(judgements)}"]
+    found = list(_against_truth(judgement, case.truth))
+    if len(judgements) != case.others:
+        found.append(f"checkpoints beside it: {sorted(judgements)}, not {case.others}")
+    if case.read is not None:
+        found.extend(_against_official(judgement, case.read(path)))
+    return found
+
+
+def _against_truth(judgement: Judgement, truth: Truth) -> Iterator[str]:
+    checkpoint, verdict = judgement.checkpoint, judgement.verdict
+    said = {
+        "layout": checkpoint.layout,
+        "verdict": verdict.level,
+        "findings": frozenset(finding.rule for finding in verdict.findings),
+        "trainer": checkpoint.trainer,
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "updates_done": checkpoint.updates_done,
+        "complete": checkpoint.complete,
+        "usable": verdict.usable,
+        "optimizer_parameters": _optimizer_parameters(checkpoint),
+        **_of_weights(judgement),
+    }
+    for name, value in said.items():
+        expected = getattr(truth, name)
+        if value != expected:
+            yield f"{name}: {value!r}, not {expected!r}{_because(name, judgement)}"
+    for name, expected in truth.settings.items():
+        value = checkpoint.settings.get(name)
+        if value != expected:
+            yield f"setting {name}: {value!r}, not {expected!r}"
+
+
+def _of_weights(judgement: Judgement) -> dict[str, object]:
+    tensors = _weights(judgement.checkpoint)
+    adapted = [one for one in tensors if one.role in _ADAPTER_ROLES]
+    families = {tensor.family for tensor in adapted}
+    measured = judgement.measured
+    pairs = measured.pairs.to_pylist() if measured else []
+    idle = set(measured.effects["idle"].to_pylist()) if measured else set()
+    return {
+        "roles": dict(Counter(tensor.role for tensor in tensors)),
+        "family": "+".join(sorted(families)) or None,
+        "modules": frozenset(one.module for one in adapted if one.module),
+        "pairs": frozenset((row["rank"], row["alpha"], row["scale"]) for row in pairs),
+        "idle": idle.pop() if len(idle) == 1 else None,
+    }
+
+
+def _weights(checkpoint: Checkpoint) -> list[Tensor]:
+    parts = {member.path: member.part for member in checkpoint.members}
+    return [one for one in checkpoint.tensors if parts.get(one.member) == "weights"]
+
+
+def _optimizer_parameters(checkpoint: Checkpoint) -> int | None:
+    return len(checkpoint.optimizer.parameters) if checkpoint.optimizer else None
+
+
+def _because(name: str, judgement: Judgement) -> str:
+    if name not in {"verdict", "findings"}:
+        return ""
+    return f" ({judgement.verdict.reason})"
+
+
+def _against_official(judgement: Judgement, expected: dict[str, Reference]) -> Iterator[str]:
+    """Compare names, dtypes, shapes, and the bytes by the digest of what was measured."""
+    tensors = {tensor.name: tensor for tensor in _weights(judgement.checkpoint)}
+    if set(tensors) != set(expected):
+        yield f"names differ from the official reader's: {sorted(set(tensors) ^ set(expected))}"
+        return
+    rows = judgement.measured.tensors.to_pylist() if judgement.measured else []
+    digests = {row["tensor"]: row["digest"] for row in rows}
+    for name, reference in expected.items():
+        tensor = tensors[name]
+        if (tensor.dtype, tensor.shape) != (reference.dtype, reference.shape):
+            yield f"{name}: {tensor.dtype} {tensor.shape}, officially {reference}"
+        elif _bytes_of(tensor, judgement.checkpoint) != reference.data:
+            yield f"{name}: where it is said to lie are other bytes than the official reader's"
+        elif tensor.is_plain and digests[name] != xxhash.xxh3_128_hexdigest(reference.data):
+            yield f"{name}: other bytes were measured than the official reader's"
+
+
+def _bytes_of(tensor: Tensor, checkpoint: Checkpoint) -> bytes:
+    """The elements in the order of the shape, little-endian, from where they are said to lie."""
+    raw = np.fromfile(
+        checkpoint.root / tensor.member, np.uint8, tensor.size_bytes, offset=tensor.offset
+    )
+    if tensor.is_plain or not tensor.numel:
+        return raw.tobytes()
+    strides = tensor.strides or ()
+    span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
+    at = np.zeros(tensor.shape, np.int64)
+    for axis, stride in enumerate(strides):
+        at += np.indices(tensor.shape)[axis] * stride
+    elements = raw.reshape(span, -1)[at]
+    return (elements[..., ::-1] if tensor.big_endian else elements).tobytes()

@@ -1,0 +1,8 @@
+"""Every case of the corpus, one line a library that writes."""
+
+from __future__ import annotations
+
+from corpus import peft_cases
+from corpus.case import Case
+
+CASES: tuple[Case, ...] = (*peft_cases.CASES,)
