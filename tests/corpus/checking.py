@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from corpus.case import Case, Truth
 from corpus.official import Reference
 from sentinel.checkpoint import Checkpoint, Tensor
 from sentinel.flow import Judgement, scan
+from sentinel.rules.load import load_rules
+from sentinel.rules.schema import Rule
 
 _ADAPTER_ROLES = frozenset({"lora_up", "lora_down", "lora_mid", "magnitude", "adapter"})
 
@@ -21,7 +24,8 @@ _ADAPTER_ROLES = frozenset({"lora_up", "lora_down", "lora_mid", "magnitude", "ad
 def wrong(case: Case, place: Path, path: Path) -> list[str]:
     """Scan what was written, as a user would, and return everything that is not as it must be."""
     given = path if case.named else place
-    judgements = {os.path.abspath(one.checkpoint.path): one for one in scan(given, settle_s=0)}
+    found_there = scan(given, rules=_rules(), settle_s=0)
+    judgements = {os.path.abspath(one.checkpoint.path): one for one in found_there}
     judgement = judgements.pop(os.path.abspath(path), None)
     if judgement is None:
         return [f"not found; found were {sorted(judgements)}"]
@@ -31,6 +35,11 @@ def wrong(case: Case, place: Path, path: Path) -> list[str]:
     if case.read is not None:
         found.extend(_against_official(judgement, case.read(path)))
     return found
+
+
+@cache
+def _rules() -> tuple[Rule, ...]:
+    return load_rules()
 
 
 def _against_truth(judgement: Judgement, truth: Truth) -> Iterator[str]:
@@ -61,7 +70,7 @@ def _against_truth(judgement: Judgement, truth: Truth) -> Iterator[str]:
 def _of_weights(judgement: Judgement) -> dict[str, object]:
     tensors = _weights(judgement.checkpoint)
     adapted = [one for one in tensors if one.role in _ADAPTER_ROLES]
-    families = {tensor.family for tensor in adapted}
+    families = {one.family for one in adapted if one.role != "magnitude"}
     measured = judgement.measured
     pairs = measured.pairs.to_pylist() if measured else []
     idle = set(measured.effects["idle"].to_pylist()) if measured else set()

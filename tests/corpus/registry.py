@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from corpus import peft_cases
+from corpus import lycoris_cases, peft_cases, trainer_cases
 from corpus.case import Case
 
-CASES: tuple[Case, ...] = (*peft_cases.CASES,)
+CASES: tuple[Case, ...] = (
+    *peft_cases.CASES,
+    *lycoris_cases.CASES,
+    *trainer_cases.CASES,
+)
