@@ -60,11 +60,17 @@ def _against_truth(judgement: Judgement, truth: Truth) -> Iterator[str]:
     for name, value in said.items():
         expected = getattr(truth, name)
         if value != expected:
-            yield f"{name}: {value!r}, not {expected!r}{_because(name, judgement)}"
+            yield f"{name}: {_told(value, expected)}{_because(name, judgement)}"
     for name, expected in truth.settings.items():
         value = checkpoint.settings.get(name)
         if value != expected:
             yield f"setting {name}: {value!r}, not {expected!r}"
+
+
+def _told(value: object, expected: object) -> str:
+    if isinstance(value, frozenset) and isinstance(expected, frozenset):
+        return f"more {sorted(value - expected)}, missing {sorted(expected - value)}"
+    return f"{value!r}, not {expected!r}"
 
 
 def _of_weights(judgement: Judgement) -> dict[str, object]:

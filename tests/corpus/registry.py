@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from corpus import lycoris_cases, peft_cases, trainer_cases
+from corpus import diffusers_cases, lycoris_cases, peft_cases, trainer_cases
 from corpus.case import Case
 
 CASES: tuple[Case, ...] = (
     *peft_cases.CASES,
     *lycoris_cases.CASES,
     *trainer_cases.CASES,
+    *diffusers_cases.CASES,
 )
