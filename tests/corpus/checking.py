@@ -14,6 +14,7 @@ import xxhash
 from corpus.case import Case, Truth
 from corpus.official import Reference
 from sentinel.checkpoint import Checkpoint, Tensor
+from sentinel.dtypes import DTYPES
 from sentinel.flow import Judgement, scan
 from sentinel.rules.load import load_rules
 from sentinel.rules.schema import Rule
@@ -129,10 +130,10 @@ def _bytes_of(tensor: Tensor, checkpoint: Checkpoint) -> bytes:
     )
     if tensor.is_plain or not tensor.numel:
         return raw.tobytes()
-    strides = tensor.strides or ()
-    span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
-    at = np.zeros(tensor.shape, np.int64)
-    for axis, stride in enumerate(strides):
-        at += np.indices(tensor.shape)[axis] * stride
-    elements = raw.reshape(span, -1)[at]
+    elements = raw.reshape(-1, DTYPES[tensor.dtype].bits // 8)
+    if tensor.strides is not None:
+        at = np.zeros(tensor.shape, np.int64)
+        for axis, stride in enumerate(tensor.strides):
+            at += np.indices(tensor.shape)[axis] * stride
+        elements = elements[at]
     return (elements[..., ::-1] if tensor.big_endian else elements).tobytes()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from corpus import diffusers_cases, lycoris_cases, peft_cases, trainer_cases
+from corpus import (
+    accelerate_cases,
+    container_cases,
+    diffusers_cases,
+    lycoris_cases,
+    peft_cases,
+    trainer_cases,
+)
 from corpus.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -10,4 +17,6 @@ CASES: tuple[Case, ...] = (
     *lycoris_cases.CASES,
     *trainer_cases.CASES,
     *diffusers_cases.CASES,
+    *accelerate_cases.CASES,
+    *container_cases.CASES,
 )
