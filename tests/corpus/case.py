@@ -50,6 +50,22 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseTruth:
+    """What must be understood of a model under an adapter, in ``folder`` beside it.
+
+    ``shapes`` are the unpacked (out, in) of its weights by module, ``packed`` counts those that
+    are stored in another way than their shape says, ``open_`` those whose packing does not tell.
+    """
+
+    scheme: str
+    compute_dtype: str
+    shapes: Mapping[str, tuple[int, int | None]]
+    folder: str = "base"
+    packed: int = 0
+    open_: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One checkpoint of the corpus.
 
@@ -67,6 +83,7 @@ class Case:
     needs: tuple[str, ...] = ()
     fault: str = ""
     read: Reader | None = None
+    base: BaseTruth | None = None
     others: int = 0
     named: bool = False
     as_user: bool = False

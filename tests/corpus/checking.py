@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from corpus.case import Case, Truth
+from corpus.case import BaseTruth, Case, Truth
 from corpus.official import Reference
 from sentinel.checkpoint import Checkpoint, Tensor
 from sentinel.dtypes import DTYPES
 from sentinel.flow import Judgement, scan
+from sentinel.formats.base import read_base
 from sentinel.rules.load import load_rules
 from sentinel.rules.schema import Rule
 
@@ -35,6 +36,8 @@ def wrong(case: Case, place: Path, path: Path) -> list[str]:
         found.append(f"checkpoints beside it: {sorted(judgements)}, not {case.others}")
     if case.read is not None:
         found.extend(_against_official(judgement, case.read(path)))
+    if case.base is not None:
+        found.extend(_against_base(place / case.base.folder, case.base))
     return found
 
 
@@ -88,6 +91,27 @@ def _of_weights(judgement: Judgement) -> dict[str, object]:
         "pairs": frozenset((row["rank"], row["alpha"], row["scale"]) for row in pairs),
         "idle": idle.pop() if len(idle) == 1 else None,
     }
+
+
+def _against_base(path: Path, truth: BaseTruth) -> Iterator[str]:
+    """Compare what was understood of a packed model with the model before it was packed."""
+    base = read_base(path)
+    said = {
+        "scheme": base.scheme,
+        "compute_dtype": base.compute_dtype,
+        "packed": sum(one.scheme != "none" for one in base.weights),
+        "open_": sum(one.out_features is None for one in base.weights),
+    }
+    for name, value in said.items():
+        if value != getattr(truth, name):
+            yield f"base: {name}: {value!r}, not {getattr(truth, name)!r}"
+    for one in base.weights:
+        shape = (one.out_features, one.in_features)
+        if one.out_features is not None and shape != truth.shapes.get(one.module):
+            yield f"base: {one.module}: {shape}, not {truth.shapes.get(one.module)}"
+    missing = truth.shapes.keys() - {one.module for one in base.weights}
+    if missing:
+        yield f"base: missing {sorted(missing)}"
 
 
 def _weights(checkpoint: Checkpoint) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corpus import (
     accelerate_cases,
+    base_cases,
     container_cases,
     diffusers_cases,
     lycoris_cases,
@@ -19,4 +20,5 @@ CASES: tuple[Case, ...] = (
     *diffusers_cases.CASES,
     *accelerate_cases.CASES,
     *container_cases.CASES,
+    *base_cases.CASES,
 )
