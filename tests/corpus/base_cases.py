@@ -174,7 +174,7 @@ PACKINGS: Mapping[str, Packing] = MappingProxyType(
             26,
         ),
         "torchao-float8": Packing(
-            *_AO, partial(_torchao, "Float8WeightOnlyConfig"), "torchao-float8", "bf16", 26
+            *_AO, partial(_torchao, "Float8WeightOnlyConfig"), "torchao-float8", "bf16", 19
         ),
         "quanto-int8": Packing(*_QUANTO, partial(_quanto, "qint8"), "quanto-int8", "fp32", 33),
         "quanto-float8": Packing(

@@ -10,6 +10,7 @@ from corpus import (
     lycoris_cases,
     peft_cases,
     trainer_cases,
+    twin_cases,
 )
 from corpus.case import Case
 
@@ -21,4 +22,5 @@ CASES: tuple[Case, ...] = (
     *accelerate_cases.CASES,
     *container_cases.CASES,
     *base_cases.CASES,
+    *twin_cases.CASES,
 )
