@@ -28,6 +28,9 @@ _HOLDERS = frozenset({"model", "net", "network", "_forward_module"})
 _BASE_LAYER = "base_layer"
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _COPIES = ("modules_to_save", "original_module", _BASE_LAYER)
+_INNER = frozenset({_BASE_LAYER, "token_adapter"})
+"""What PEFT puts between a module and its adapter: the layer below, the rows of some tokens."""
+
 _PACKED = frozenset({"_data", "_scale", "_shift"})
 _DIFFUSERS_LAYERS = frozenset({"lora", "lora_linear_layer"})
 _PROCESSOR_SUFFIX = "_lora"
@@ -172,7 +175,7 @@ def _diffusers_module(before: list[str]) -> list[str] | None:
 
 
 def _parts(before: list[str], marker: Marker, after: list[str], *, is_peft: bool) -> _Parts:
-    module = [segment for segment in before if segment != _BASE_LAYER]
+    module = [segment for segment in before if segment not in _INNER]
     if len(module) > 1 and module[-1] == "weight":
         # llama.cpp names the parameter that is changed, not its module.
         del module[-1]
@@ -217,8 +220,10 @@ def _way(init: str, family: str, *, is_peft: bool) -> Way | None:
         return "lycoris"
     if init == "scalar":
         return "scalar"
-    # What `gaussian` names in C3A is the one tensor itself.
+    # What `gaussian` names in C3A is the one tensor itself; AdaMSS calls its own start orthogonal.
     known = init == "default" or (init in _ZERO_INITS and family != "c3a")
+    if family == "adamss":
+        known = init == "orthogonal"
     if not known and not (family == "miss" and init in _MISS_INITS):
         return None
     return "peft" if is_peft else "lycoris"

@@ -42,36 +42,45 @@ def is_indexed(files: Collection[str], stem: str = MODEL) -> bool | None:
     return index_name(stem) in files
 
 
-def read_weights(draft: Draft, files: Collection[str], stem: str = MODEL) -> None:
-    """Read the headers of all the weights; a shard that is named and not there is a fault."""
+def read_weights(
+    draft: Draft, files: Collection[str], stem: str = MODEL, *, folder: str = ""
+) -> None:
+    """Read the headers of all the weights; a shard that is named and not there is a fault.
+
+    ``folder``, with its slash, is where the files lie below the checkpoint.
+    """
     if f"{stem}.safetensors" in files:
-        draft.read_tensors(f"{stem}.safetensors")
+        draft.read_tensors(f"{folder}{stem}.safetensors")
     elif index_name(stem) in files:
-        _read_indexed(draft, index_name(stem))
+        _read_indexed(draft, index_name(stem), folder)
     else:
-        read_shard_set(draft, files, stem)
+        read_shard_set(draft, files, stem, folder=folder)
 
 
-def read_shard_set(draft: Draft, files: Collection[str], stem: str) -> None:
+def read_shard_set(
+    draft: Draft, files: Collection[str], stem: str, *, folder: str = ""
+) -> None:
     """Read the shards of a set by their names alone, without an index."""
     shards = [shard for shard in map(shard_of, sorted(files)) if shard]
     found = [shard for shard in shards if (shard.stem, shard.suffix) == (stem, SUFFIX)]
     if not found:
         return
     largest = max(found, key=lambda shard: shard.count)
-    names = (largest.sibling(number) for number in range(1, largest.count + 1))
+    names = (f"{folder}{largest.sibling(at)}" for at in range(1, largest.count + 1))
     _read_members(draft, names)
 
 
-def _read_indexed(draft: Draft, name: str) -> None:
+def _read_indexed(draft: Draft, index: str, folder: str) -> None:
+    name = f"{folder}{index}"
     content = draft.read_json(name, "weights")
     if content is None:
         return
     weight_map = content.get("weight_map")
-    named = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
-    if not named:
+    found = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
+    if not found:
         draft.fault(_broken_index(draft, name, "has no usable weight_map"), "weights", name)
         return
+    named = {tensor: f"{folder}{file}" for tensor, file in found.items()}
     _read_members(draft, sorted(set(named.values())))
     absent = [
         tensor

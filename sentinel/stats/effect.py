@@ -63,6 +63,8 @@ TERMS: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             ("a2", "a1"),
             ("b2", "b1"),
         ),
+        "adamss": (("adamss_B", "adamss_A"),),
+        "shadow": (("shadow_up", "shadow_down"),),
         "lily": (("lily_B",),),
         "poly": (("poly_lora_B", "poly_lora_A"),),
         "peanut": (("peanut_B", "peanut_A"),),

@@ -135,7 +135,8 @@ def alpha_value(alpha: Tensor | None, moments: Mapping[str, Moments]) -> float |
     """Return the number in a module's own alpha tensor, None when it has no such tensor."""
     if alpha is None or alpha.numel != 1:
         return None
-    return moments[alpha.name].mean
+    # Of one value the least is the value; integers, which diffusers writes, have no mean.
+    return moments[alpha.name].min
 
 
 def _rms(moments: Moments) -> float | None:
