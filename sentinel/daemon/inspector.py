@@ -19,9 +19,10 @@ from sentinel.daemon.candidates import Candidates, identity_or_own, lying
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.lineage import Lineage
 from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
+from sentinel.daemon.second_reading import is_old, wants_second_reading
 from sentinel.daemon.settle import Pending, Settling
 from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, WorkerDiedError
-from sentinel.flow import Inspected, Judgement, conclude, inspect
+from sentinel.flow import Inspected, conclude, inspect
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
 from sentinel.rules.baseline import Baseline
@@ -46,7 +47,6 @@ HOLD_S = 30.0
 _LOOK_AGAIN_S = 1.0
 _WRITE_AGAIN_MAX_S = 60.0
 _CLOSES_KEPT_S = 60.0
-_OLD_NS = 60_000_000_000
 
 
 class Runs(Protocol):
@@ -240,8 +240,8 @@ class Inspector:
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
         judgement = self._conclude(inspected, past=past)
-        if _wants_second_reading(waiting.first_reading, judgement, inspected):
-            wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
+        if wants_second_reading(waiting.first_reading, judgement, inspected):
+            wait_s = 0.0 if is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)
             return None
         times = Times(waiting.seen_at, settled_at, measure_s=self._clock() - started_s)
@@ -324,30 +324,7 @@ class Inspector:
         self._given_up.pop(path, None)
 
 
-def _wants_second_reading(
-    first: Inspected | None, judgement: Judgement, inspected: Inspected
-) -> bool:
-    """Tell whether zeros must be seen twice.
-
-    Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
-    into it, so without a completion mark one reading of zeros proves nothing.
-    """
-    if judgement.checkpoint.complete or not judgement.unconfirmed:
-        return False
-    return first is None or _digests(first) != _digests(inspected)
-
-
-def _is_old(checkpoint: Checkpoint) -> bool:
-    """Tell whether nobody has written here for long enough not to be in the middle of it."""
-    newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
-    return time.time_ns() - newest_ns > _OLD_NS
-
-
 def _order(waiting: _Waiting) -> tuple[str, float, str]:
     candidate = waiting.candidate
     step = float("inf") if candidate.step is None else candidate.step
     return (candidate.group, step, str(candidate.path))
-
-
-def _digests(inspected: Inspected) -> list[object]:
-    return inspected.measured.tensors.column("digest").to_pylist() if inspected.measured else []
