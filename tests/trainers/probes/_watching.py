@@ -1,0 +1,90 @@
+"""The order in which a trainer writes its files, seen from inside its own process.
+
+Python tells an audit hook of every file it opens, renames and removes. Two writers open their
+files below Python and are told by a wrapper that calls the real one: safetensors' `save_file` and
+`torch.save`. So `watch` has to be called before a trainer is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+_WRITES = frozenset("wax+")
+_EVENTS: list[tuple[str, str]] = []
+_RECORDING: list[bool] = []
+
+
+def watch() -> None:
+    """Begin to listen; what happens before `start` is not kept."""
+    sys.addaudithook(_hear)
+    safetensors.torch.save_file = _noted(safetensors.torch.save_file, "filename", 1)
+    torch.save = _noted(torch.save, "f", 1)
+
+
+def start() -> None:
+    """Forget what was heard and listen."""
+    _EVENTS.clear()
+    _RECORDING[:] = [True]
+
+
+def written(root: Path) -> list[str]:
+    """Stop listening; return what was written below a directory, in order, removals included.
+
+    Raises RuntimeError when a file lies there that was not seen being written: then the order
+    would be a guess.
+    """
+    _RECORDING.clear()
+    base = root.resolve()
+    order: list[str] = []
+    for kind, name in _EVENTS:
+        names = [_below(base, one) for one in name.split("\0")]
+        if not all(names):
+            continue
+        line = f"{kind} " * bool(kind) + " -> ".join(one for one in names if one)
+        if not order or order[-1] != line:
+            order.append(line)
+    seen = {line.split(" ")[-1] for line in order}
+    unseen = {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()}
+    if unseen - seen:
+        raise RuntimeError(f"not seen being written: {sorted(unseen - seen)}")
+    return order
+
+
+def _below(base: Path, name: str) -> str | None:
+    path = Path(os.path.abspath(name))
+    resolved = path.parent.resolve() / path.name
+    return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else None
+
+
+def _hear(event: str, args: tuple[object, ...]) -> None:
+    if not _RECORDING:
+        return
+    if event == "open" and isinstance(args[0], str | bytes | os.PathLike):
+        mode, flags = args[1], args[2]
+        is_write = bool(_WRITES & set(mode)) if isinstance(mode, str) else False
+        if is_write or (mode is None and isinstance(flags, int) and flags & os.O_ACCMODE):
+            _EVENTS.append(("", os.fsdecode(args[0])))
+    elif event == "os.rename":
+        _EVENTS.append(("rename", f"{os.fsdecode(args[0])}\0{os.fsdecode(args[1])}"))
+    elif event in {"os.remove", "shutil.rmtree"}:
+        _EVENTS.append(("remove", os.fsdecode(args[0])))
+
+
+def _noted(writer: Callable[..., object], name: str, at: int) -> Callable[..., object]:
+    """Return a writer that tells the path it writes to and calls the real one."""
+
+    @functools.wraps(writer)
+    def write(*args: object, **kwargs: object) -> object:
+        target = kwargs.get(name) if name in kwargs else args[at]
+        if _RECORDING and isinstance(target, str | os.PathLike):
+            _EVENTS.append(("", os.fsdecode(target)))
+        return writer(*args, **kwargs)
+
+    return write
