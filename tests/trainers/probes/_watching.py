@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import safetensors.torch
@@ -34,8 +35,10 @@ def start() -> None:
     _RECORDING[:] = [True]
 
 
-def written(root: Path) -> list[str]:
+def written(root: Path, below: str = "*") -> list[str]:
     """Stop listening; return what was written below a directory, in order, removals included.
+
+    ``below`` is a pattern for the first of the names under it that counts.
 
     Raises RuntimeError when a file lies there that was not seen being written: then the order
     would be a guess.
@@ -45,15 +48,18 @@ def written(root: Path) -> list[str]:
     order: list[str] = []
     for kind, name in _EVENTS:
         names = [_below(base, one) for one in name.split("\0")]
-        if not all(names):
+        if not all(name and fnmatchcase(name.partition("/")[0], below) for name in names):
             continue
-        line = f"{kind} " * bool(kind) + " -> ".join(one for one in names if one)
-        if not order or order[-1] != line:
+        verb = f"{kind} " if kind in {"rename", "remove"} else ""
+        line = verb + " -> ".join(one for one in names if one)
+        # The wrapped writers may open their file in Python after all.
+        if not (kind == "open" and order and order[-1] == line):
             order.append(line)
     seen = {line.split(" ")[-1] for line in order}
-    unseen = {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()}
-    if unseen - seen:
-        raise RuntimeError(f"not seen being written: {sorted(unseen - seen)}")
+    there = {path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file()}
+    unseen = {name for name in there - seen if fnmatchcase(name.partition("/")[0], below)}
+    if unseen:
+        raise RuntimeError(f"not seen being written: {sorted(unseen)}")
     return order
 
 
@@ -70,7 +76,7 @@ def _hear(event: str, args: tuple[object, ...]) -> None:
         mode, flags = args[1], args[2]
         is_write = bool(_WRITES & set(mode)) if isinstance(mode, str) else False
         if is_write or (mode is None and isinstance(flags, int) and flags & os.O_ACCMODE):
-            _EVENTS.append(("", os.fsdecode(args[0])))
+            _EVENTS.append(("open", os.fsdecode(args[0])))
     elif event == "os.rename":
         _EVENTS.append(("rename", f"{os.fsdecode(args[0])}\0{os.fsdecode(args[1])}"))
     elif event in {"os.remove", "shutil.rmtree"}:
@@ -84,7 +90,7 @@ def _noted(writer: Callable[..., object], name: str, at: int) -> Callable[..., o
     def write(*args: object, **kwargs: object) -> object:
         target = kwargs.get(name) if name in kwargs else args[at]
         if _RECORDING and isinstance(target, str | os.PathLike):
-            _EVENTS.append(("", os.fsdecode(target)))
+            _EVENTS.append(("save", os.fsdecode(target)))
         return writer(*args, **kwargs)
 
     return write
