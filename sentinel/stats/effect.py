@@ -88,8 +88,14 @@ embedding or of a norm, a vector bank.
 _ONES = frozenset(
     {"ia3_l", "boft_s", "rescale", "road_alpha", "psoft_R.vector_a", "psoft_R.vector_b"}
 )
+_SWITCHES = frozenset({"oft_R.scaled_oft"})
+"""Tensors of one element that tell how a module is computed: no factors of what it adds."""
+
 _LABELS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {family: frozenset(name for term in terms for name in term) for family, terms in TERMS.items()}
+    {
+        family: _SWITCHES.union(name for term in terms for name in term)
+        for family, terms in TERMS.items()
+    }
 )
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 

@@ -86,7 +86,7 @@ def test_a_onetrainer_backup(write, backup: Path) -> None:
     assert (candidate.path, candidate.layout, candidate.step) == (backup, "onetrainer-backup", 300)
     assert (found.trainer, found.step, found.epoch) == ("onetrainer", 300, 2.0)
     assert (found.complete, found.faults) == (True, ())
-    assert found.updates_done == 300 // 2 - 100
+    assert found.updates_done == (300 - 100) // 2
     assert {member.path: member.part for member in found.members} == {
         "lora/lora.safetensors": "weights",
         "embeddings/1f.safetensors": "state",
@@ -176,15 +176,17 @@ def test_simpletuner(write, simpletuner: Path) -> None:
 
 
 def test_simpletuners_guard_decides(simpletuner: Path) -> None:
-    """Without it only an older version's checkpoint, which has no manifest, can be complete."""
+    """Without it only an older version's checkpoint can be whole, and nothing in it says so."""
     (simpletuner / ".guard").write_bytes(b"writing\n")
     assert open_checkpoint(simpletuner).complete is False
     (simpletuner / ".guard").unlink()
-    assert open_checkpoint(simpletuner).complete is False
-
+    assert open_checkpoint(simpletuner).complete is None
     (simpletuner / "checkpoint_manifest.json").unlink()
-    assert open_checkpoint(simpletuner).complete is True
+    assert open_checkpoint(simpletuner).complete is None
 
+    touch(simpletuner, "ramtorch_prefetch_orders.json")
+    assert open_checkpoint(simpletuner).complete is False
+    (simpletuner / "ramtorch_prefetch_orders.json").unlink()
     (simpletuner / "random_states_0.pkl").unlink()
     assert open_checkpoint(simpletuner).complete is False
 

@@ -69,7 +69,7 @@ EVERY_FAMILY = [
 """The models and formats in which more than plain LoRA is written."""
 
 BEFORE_THE_RENAMING = "de1437cb^"
-"""The last commit of OneTrainer that put `lora_unet.` and the like before its keys."""
+"""The last commit before OneTrainer's keys and output formats were named anew."""
 
 
 def at_start(scratch: Path) -> dict[str, dict[str, object]]:
@@ -127,23 +127,26 @@ def before_the_renaming(checkout: Path, scratch: Path) -> dict[str, object]:
     written = scratch / "older-start"
     if done.returncode or not written.is_dir():
         return {}
-    found = {path.parent.parent.name: describe(path) for path in written.rglob("*.safetensors")}
+    found = {
+        path.relative_to(written).as_posix(): describe(path)
+        for path in sorted(written.rglob("*.safetensors"))
+    }
     commit = ["git", "-C", str(checkout), "rev-parse", BEFORE_THE_RENAMING]
     named = subprocess.run(commit, capture_output=True, check=True, text=True)
     return {"commit": named.stdout.strip(), "files": found}
 
 
 def write_older(scratch: Path) -> None:
-    """Write backups of an older OneTrainer, of which only files are read afterwards."""
+    """Write what an older OneTrainer did: a backup and both output formats of two models."""
     for kind in ("STABLE_DIFFUSION_15", "FLUX_DEV_1"):
-        model, saver = _set_up(scratch, kind, "INTERNAL", {})
-        directory = scratch / "older-start" / kind
-        saver.save(model, model.model_type, _format("INTERNAL"), str(directory), None)
+        for form in ("INTERNAL", "SAFETENSORS", "LEGACY_SAFETENSORS"):
+            model, saver = _set_up(scratch, kind, form, {})
+            name = f"{form}.safetensors" if form != "INTERNAL" else "backup"
+            path = scratch / "older-start" / kind / name
+            saver.save(model, model.model_type, _format(form), str(path), None)
 
 
-def _set_up(
-    scratch: Path, kind: str, form: str, changes: dict[str, object]
-) -> tuple[Any, Any]:
+def _set_up(scratch: Path, kind: str, form: str, changes: dict[str, object]) -> tuple[Any, Any]:
     """Return a model with its adapters and the saver of its kind."""
     import importlib
 

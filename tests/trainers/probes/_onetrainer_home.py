@@ -63,11 +63,11 @@ class _Today(datetime):
 
 def set_clock() -> None:
     """Let every run write the same names and dates."""
-    from modules.modelSaver.mixin import DtypeModelSaverMixin as saving
-    from modules.trainer import GenericTrainer as training
+    from modules.modelSaver.mixin import DtypeModelSaverMixin
+    from modules.trainer import GenericTrainer
 
-    training.get_string_timestamp = Clock().timestamp
-    saving.datetime = _Today
+    GenericTrainer.get_string_timestamp = Clock().timestamp
+    DtypeModelSaverMixin.datetime = _Today
 
 
 def train(*arguments: str) -> Any:
@@ -79,7 +79,12 @@ def train(*arguments: str) -> Any:
 
     kept: list[Any] = []
     real = create.create_trainer
-    create.create_trainer = lambda *given, **named: kept.append(real(*given, **named)) or kept[-1]
+
+    def keep(*given: Any, **named: Any) -> Any:
+        kept.append(real(*given, **named))
+        return kept[0]
+
+    create.create_trainer = keep
     before = sys.argv
     sys.argv = ["train.py", *arguments]
     try:

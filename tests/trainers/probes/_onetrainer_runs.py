@@ -1,4 +1,4 @@
-"""Real trainings by OneTrainer's own `scripts/train.py`, at toy size, and what a resume takes up."""
+"""Trainings at toy size by OneTrainer's own `scripts/train.py`, and what a resume takes up."""
 
 from __future__ import annotations
 
@@ -246,8 +246,12 @@ def _resumed(scratch: Path, config: Path, values: tuple[str, ...]) -> dict[str, 
         "knows_parameters": bool(states),
         "state": tree_of(states[0]) if states else None,
         "lora_dtype": str(trainer.parameters[0].dtype).removeprefix("torch."),
-        "alphas": sorted({float(one.alpha) for one in trainer.model.unet_lora.lora_modules.values()}),
+        "alphas": sorted({float(one.alpha) for one in _modules(trainer)}),
     }
+
+
+def _modules(trainer: Any) -> list[Any]:
+    return list(trainer.model.unet_lora.lora_modules.values())
 
 
 def spoiled(scratch: Path) -> dict[str, object]:
@@ -291,5 +295,3 @@ def _scalars(directory: Path) -> list[str]:
     events = EventAccumulator(str(run))
     events.Reload()
     return sorted(events.Tags()["scalars"])
-
-

@@ -10,7 +10,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
+from _onetrainer_home import train
 from _options import options_of
+
+
+class _StoppedError(Exception):
+    """Raised to go no further than what is asked."""
+
 
 ENUMS = (
     "ConfigPart",
@@ -27,7 +33,7 @@ ENUMS = (
 
 
 def accepted() -> dict[str, object]:
-    """Return arguments, the configuration's fields with types and defaults, enums and their meanings."""
+    """Return arguments, the configuration's fields with types and defaults, and its enums."""
     from modules.util.config.TrainConfig import (
         TrainConfig,
         TrainModelPartConfig,
@@ -122,35 +128,30 @@ def grad_scaling() -> list[dict[str, object]]:
     from modules.util.enum.DataType import DataType
 
     found: list[dict[str, object]] = []
-    for train in ("FLOAT_16", "BFLOAT_16", "FLOAT_32"):
+    for training in ("FLOAT_16", "BFLOAT_16", "FLOAT_32"):
         for adapter in ("FLOAT_32", "FLOAT_16", "BFLOAT_16"):
             parameter = torch.nn.Parameter(torch.zeros(1, dtype=DataType[adapter].torch_dtype()))
-            scaled = enable_grad_scaling(DataType[train], [parameter])
+            scaled = enable_grad_scaling(DataType[training], [parameter])
             found.append(
-                {"train_dtype": train, "lora_weight_dtype": adapter, "scaled": bool(scaled)}
+                {"train_dtype": training, "lora_weight_dtype": adapter, "scaled": bool(scaled)}
             )
     return found
 
 
 def _overridden(given: str, path: Path) -> dict[str, object]:
-    from modules.util.config.TrainConfig import TrainConfig
-    from _onetrainer_home import train
-
-    seen: list[TrainConfig] = []
     from modules.util import create
 
-    class Stopped(Exception):
-        pass
+    seen: list[Any] = []
 
-    def stop(config: TrainConfig, *_: object) -> None:
+    def stop(config: Any, *_: object) -> None:
         seen.append(config)
-        raise Stopped
+        raise _StoppedError
 
     said = io.StringIO()
     real = create.create_trainer
     create.create_trainer = stop
     try:
-        with contextlib.redirect_stdout(said), contextlib.suppress(Stopped):
+        with contextlib.redirect_stdout(said), contextlib.suppress(_StoppedError):
             train("--config-path", str(path), "--config-value", given)
     except (KeyError, AttributeError) as error:
         return {"raises": type(error).__name__}
@@ -168,17 +169,14 @@ def _arguments() -> dict[str, list[object]]:
 
     made: list[argparse.ArgumentParser] = []
 
-    class Seen(Exception):
-        pass
-
     def stop(parser: argparse.ArgumentParser, *_: object) -> None:
         made.append(parser)
-        raise Seen
+        raise _StoppedError
 
     real = argparse.ArgumentParser.parse_args
     argparse.ArgumentParser.parse_args = stop  # type: ignore[method-assign, assignment]
     try:
-        with contextlib.suppress(Seen):
+        with contextlib.suppress(_StoppedError):
             TrainArgs.parse_args()
     finally:
         argparse.ArgumentParser.parse_args = real  # type: ignore[method-assign]

@@ -156,7 +156,7 @@ def whole_run(scratch: Path) -> dict[str, object]:
 
 def standard(scratch: Path) -> dict[str, dict[str, object]]:
     """Return the checkpoint before the first step and after three, for PEFT's variants."""
-    return {name: _twice(scratch, f"standard-{name}", changes) for name, changes in STANDARD.items()}
+    return {name: _twice(scratch, f"standard-{name}", given) for name, given in STANDARD.items()}
 
 
 def lycoris(scratch: Path) -> dict[str, dict[str, object]]:
@@ -192,7 +192,7 @@ def _twice(scratch: Path, name: str, changes: dict[str, object]) -> dict[str, ob
 
 
 def resuming(scratch: Path) -> list[dict[str, object]]:
-    """Return what a training resumed with other settings takes from them and what from its state."""
+    """Return what a resume with other settings takes from them and what from its state."""
     trainer = trainer_of(scratch, "resumed", sampler=False, optimizer="torch-adamw")
     step(trainer, 3)
     trainer.checkpoint_state_save(str(scratch / "resumed"))

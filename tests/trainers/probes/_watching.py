@@ -64,7 +64,7 @@ def written(root: Path, below: str = "*") -> list[str]:
 
 
 def _below(base: Path, name: str) -> str | None:
-    path = Path(os.path.abspath(name))
+    path = Path.cwd() / name
     resolved = path.parent.resolve() / path.name
     return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else None
 
