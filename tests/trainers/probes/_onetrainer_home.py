@@ -61,13 +61,18 @@ class _Today(datetime):
         return _BEGIN
 
 
-def set_clock() -> None:
-    """Let every run write the same names and dates."""
+def set_dates() -> None:
+    """Let every file say the same date."""
     from modules.modelSaver.mixin import DtypeModelSaverMixin
+
+    DtypeModelSaverMixin.datetime = _Today
+
+
+def set_clock() -> None:
+    """Let every run write the same names."""
     from modules.trainer import GenericTrainer
 
     GenericTrainer.get_string_timestamp = Clock().timestamp
-    DtypeModelSaverMixin.datetime = _Today
 
 
 def train(*arguments: str) -> Any:

@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
-from _onetrainer_home import enter, set_clock
+from _onetrainer_home import enter, set_clock, set_dates
 
 LIBRARIES = ("torch", "diffusers", "transformers", "safetensors", "prodigyopt")
 
@@ -30,6 +30,7 @@ def main() -> None:
     with redirect_stdout(sys.stderr):
         import _onetrainer_formats as formats
 
+        set_dates()
         if sys.argv[2:] == ["older"]:
             formats.write_older(scratch)
             return
