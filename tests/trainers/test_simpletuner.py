@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from laying import facts_of, lay
 
-from sentinel.formats.discovery import candidate_at, discover
 from sentinel.formats.layouts.accelerate_parts import LORA_WEIGHTS
-from sentinel.formats.opening import is_complete, open_checkpoint
+from sentinel.formats.opening import candidate_at, discover, is_complete, open_checkpoint
 from sentinel.formats.simpletuner_config import settings_of
+from sentinel.repairs.quarantine import DIRECTORY
 from sentinel.stats.measure import measure
+
+pytestmark = pytest.mark.trainer
 
 ROLES = {
     "lora_A.weight": "lora_down",
@@ -33,22 +36,17 @@ STANDARD = ("lora", "alpha", "gaussian", "pissa", "comfyui", "fp32")
 LYCORIS = ("lora", "dora", "loha", "lokr", "lokr_full", "oft", "full")
 NAME = "checkpoint-3"
 HPARAMS = "logs/simpletuner/1767323045.5/hparams.yml"
-GUARD = {"size_bytes": 9}
+GUARD = {"text": "complete\n"}
 
 
-@pytest.fixture(scope="module")
-def facts(facts_of: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-    found = facts_of("simpletuner")
-    for files in (found["run"]["files"], *(case.get("files", {}) for case in cases(found))):
-        for name, file in files.items():
-            if name.endswith(".guard"):
-                assert file == GUARD
-                files[name] = {"text": "complete\n"}
-    return found
+FACTS = facts_of("simpletuner")
 
 
-def cases(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [*facts["standard"].values(), *facts["lycoris"].values()]
+def whole(files: Mapping[str, Any]) -> dict[str, Any]:
+    """Files with the guard's text, of which the facts keep only the size."""
+    guard = {name: GUARD for name, file in files.items() if name.endswith(".guard") and file}
+    assert all(files[name] == {"size_bytes": len(GUARD["text"])} for name in guard)
+    return {**files, **guard}
 
 
 def assert_understood(path: Path, file: Mapping[str, Any]) -> None:
@@ -64,16 +62,16 @@ def assert_understood(path: Path, file: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture
-def run(facts, lay, tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Path:
     """The checkpoint of a whole training; the configuration was written down before it."""
-    files = facts["run"]["files"]
+    files = whole(FACTS["run"]["files"])
     lay({HPARAMS: files[HPARAMS]}, tmp_path)
     os.utime(tmp_path / HPARAMS, ns=(0, 1_000_000_000))
     lay({name: file for name, file in files.items() if name != HPARAMS}, tmp_path)
     return tmp_path
 
 
-def test_the_checkpoint_of_a_whole_run(facts, run: Path) -> None:
+def test_the_checkpoint_of_a_whole_run(run: Path) -> None:
     """Its tensors, step, settings and optimizer; the average that a resume takes is a part."""
     path = run / NAME
     found = open_checkpoint(path)
@@ -81,7 +79,7 @@ def test_the_checkpoint_of_a_whole_run(facts, run: Path) -> None:
     assert (found.layout, found.trainer) == ("simpletuner", "simpletuner")
     assert (found.step, found.epoch, found.updates_done) == (3, 2.0, 3)
     assert (found.complete, found.faults) == (True, ())
-    assert_understood(path, facts["run"]["files"][f"{NAME}/{LORA_WEIGHTS}"])
+    assert_understood(path, FACTS["run"]["files"][f"{NAME}/{LORA_WEIGHTS}"])
     expected = {
         "precision.adapter": "bf16",
         "precision.mixed": "bf16",
@@ -95,7 +93,7 @@ def test_the_checkpoint_of_a_whole_run(facts, run: Path) -> None:
         "optimizer.name": "adamw_bf16",
         "optimizer.learning_rate": 1e-3,
         "scheduler.name": "constant",
-        "versions.peft": facts["libraries"]["peft"],
+        "versions.peft": FACTS["libraries"]["peft"],
     }
     assert expected.items() <= found.settings.items()
     assert {member.path: member.part for member in found.members} == {
@@ -115,34 +113,34 @@ def test_the_checkpoint_of_a_whole_run(facts, run: Path) -> None:
     assert [candidate.path for candidate in discover(run)] == [path]
 
 
-def test_a_checkpoint_is_complete_with_its_guard(facts, lay, tmp_path: Path) -> None:
+def test_a_checkpoint_is_complete_with_its_guard(tmp_path: Path) -> None:
     """In the order SimpleTuner wrote it; afterwards the epoch may be put into its state anew."""
     prefix = f"{NAME}/"
-    files = facts["run"]["files"]
+    files = whole(FACTS["run"]["files"])
     seen: dict[str, None] = {}
     told = []
-    order = [line for line in facts["run"]["order"] if prefix in line]
+    order = [line for line in FACTS["run"]["order"] if prefix in line]
     assert order[0] == f"remove {prefix}.guard"
     for at, line in enumerate(order[1:]):
-        before, arrow, after = line.removeprefix("rename ").partition(" -> ")
+        verb, before, *after = line.split(" ")
         seen.pop(before, None)
-        seen[after if arrow else before] = None
+        seen[after[0] if verb == "rename" else before] = None
         root = tmp_path / str(at)
-        lay({name: files.get(name, {"text": "complete\n"}) for name in seen}, root)
+        lay({name: files.get(name, GUARD) for name in seen}, root)
         told.append(is_complete(candidate_at(root / prefix)))
 
-    last = order.index(f"rename {prefix}.guard.tmp -> {prefix}.guard") - 1
+    last = order.index(f"rename {prefix}.guard.tmp {prefix}.guard") - 1
     assert told == [False] * last + [True] * (len(order) - 1 - last)
-    assert order[last + 2 :] == [f"{prefix}training_state.json"]
+    assert order[last + 2 :] == [f"write {prefix}training_state.json"]
 
 
-def test_what_a_resume_would_not_notice_is_noticed(facts, lay, tmp_path: Path) -> None:
+def test_what_a_resume_would_not_notice_is_noticed(tmp_path: Path) -> None:
     """SimpleTuner's own check accepts the loss of most files; its manifest lists them."""
-    lost = {case["without"] for case in facts["validity"] if case["valid"]} - {"", ".guard"}
+    lost = {case["without"] for case in FACTS["validity"] if case["valid"]} - {"", ".guard"}
     told = set()
     for name in sorted(lost - {"checkpoint_manifest.json"}):
         root = tmp_path / name.replace("/", "-")
-        lay(facts["run"]["files"], root)
+        lay(whole(FACTS["run"]["files"]), root)
         (root / NAME / name).unlink()
         if open_checkpoint(root / NAME).faults:
             told.add(name)
@@ -156,10 +154,10 @@ def test_what_a_resume_would_not_notice_is_noticed(facts, lay, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", STANDARD)
-def test_pefts_lora(facts, lay, tmp_path: Path, kind: str) -> None:
+def test_pefts_lora(tmp_path: Path, kind: str) -> None:
     """What PEFT's initialisation left at zero is sentinel's zero side, and the scale is PEFT's."""
-    case = facts["standard"][kind]
-    lay(case["files"], tmp_path / NAME)
+    case = FACTS["standard"][kind]
+    lay(whole(case["files"]), tmp_path / NAME)
 
     found = open_checkpoint(tmp_path / NAME)
 
@@ -174,17 +172,19 @@ def test_pefts_lora(facts, lay, tmp_path: Path, kind: str) -> None:
     assert (found.step, found.trainer, found.complete) == (3, "simpletuner", True)
 
 
-def test_dora_does_not_start_in_simpletuner(facts) -> None:
+def test_dora_does_not_start_in_simpletuner() -> None:
     """`--use_dora` asks PEFT for an initialisation that it does not have."""
-    assert facts["standard"]["dora"] == {"given": {"use_dora": True}, "raises": "ValueError"}
+    assert FACTS["standard"]["dora"] == {"given": {"use_dora": True}, "raises": "ValueError"}
 
 
 @pytest.mark.parametrize("family", LYCORIS)
 @pytest.mark.parametrize("beside", [True, False])
-def test_lycoris(facts, lay, tmp_path: Path, family: str, *, beside: bool) -> None:
+def test_lycoris(tmp_path: Path, family: str, *, beside: bool) -> None:
     """Each family's zero side is LyCORIS' own; its description lies beside the file and in it."""
-    case = facts["lycoris"][family]
-    files = {name: one for name, one in case["files"].items() if beside or "lycoris" not in name}
+    case = FACTS["lycoris"][family]
+    files = {
+        name: one for name, one in whole(case["files"]).items() if beside or "lycoris" not in name
+    }
     lay(files, tmp_path / NAME)
 
     found = open_checkpoint(tmp_path / NAME)
@@ -200,11 +200,11 @@ def test_lycoris(facts, lay, tmp_path: Path, family: str, *, beside: bool) -> No
     assert {row["starts_idle"] for row in rows} == {True}
 
 
-def test_the_configuration_of_the_right_start(facts, run: Path) -> None:
+def test_the_configuration_of_the_right_start(run: Path) -> None:
     """A start after the checkpoint was written is another attempt's."""
     later = run / "logs" / "simpletuner" / "1767400000.5" / "hparams.yml"
     later.parent.mkdir()
-    text = facts["run"]["files"][HPARAMS]["text"]
+    text = FACTS["run"]["files"][HPARAMS]["text"]
     later.write_text(text.replace("learning_rate: 0.001", "learning_rate: 0.5"), encoding="utf-8")
     written = (run / NAME / LORA_WEIGHTS).stat().st_mtime_ns
     os.utime(later, ns=(written + 1, written + 1))
@@ -217,10 +217,10 @@ def test_the_configuration_of_the_right_start(facts, run: Path) -> None:
     assert rates == [1e-3, 0.5]
 
 
-def test_a_configuration_in_the_output_directory(facts, lay, tmp_path: Path) -> None:
+def test_a_configuration_in_the_output_directory(tmp_path: Path) -> None:
     """Without a tracker, `config.json` counts where it is SimpleTuner's, with dashes or not."""
-    case = facts["standard"]["lora"]
-    lay(case["files"], tmp_path / NAME)
+    case = FACTS["standard"]["lora"]
+    lay(whole(case["files"]), tmp_path / NAME)
     for dashes in ("", "--"):
         content = {
             f"{dashes}{name}": value
@@ -272,9 +272,9 @@ def test_a_hostile_configuration_says_nothing(run: Path, text: str) -> None:
     assert found.faults == ()
 
 
-def test_every_argument_that_is_read_exists(facts) -> None:
+def test_every_argument_that_is_read_exists() -> None:
     """The names come from SimpleTuner's own parser, and so do the precisions."""
-    options = facts["accepts"]["arguments"]["train"]
+    options = FACTS["accepts"]["arguments"]["train"]
     names = ("optimizer", "lr_scheduler", "mixed_precision", "base_model_precision")
     names += ("pretrained_model_name_or_path", "model_family", "learning_rate", "text_encoder_lr")
     names += ("lr_warmup_steps", "optimizer_config")
@@ -284,3 +284,10 @@ def test_every_argument_that_is_read_exists(facts) -> None:
         for value in options["--mixed_precision"][2]
     }
     assert told == {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8"}
+
+
+def test_a_quarantine_is_not_resumed_from() -> None:
+    """SimpleTuner looks for names that begin with `checkpoint`; another such name stops it."""
+    picked = {case["directories"][1]: case["picked"] for case in FACTS["latest"]}
+    assert picked[DIRECTORY] == "checkpoint-10"
+    assert picked["checkpoint-broken"] is None

@@ -1,5 +1,7 @@
 """OneTrainer's adapters at their start and in every output format, by its own set-up and savers."""
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import os

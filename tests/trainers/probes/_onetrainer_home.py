@@ -5,6 +5,8 @@ set or draws a sample. Only the clock and the two things that need a download or
 replaced: reading the base model, and the data loader.
 """
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import contextlib
@@ -16,7 +18,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import _watching
 import diffusers
 import transformers
 from _stubs import stand_in
@@ -30,7 +31,6 @@ def enter(checkout: Path) -> Path:
     OneTrainer reads its resources and asks git relative to where it runs.
     """
     scratch = Path.cwd()
-    _watching.watch()
     # The libraries look for these by name, and the stand-ins would deceive them.
     transformers.utils.import_utils.is_torchvision_available()
     for name in ("CLIPTextModel", "T5EncoderModel", "CLIPTokenizer"):

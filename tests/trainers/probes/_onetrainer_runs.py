@@ -1,5 +1,7 @@
 """Trainings at toy size by OneTrainer's own `scripts/train.py`, and what a resume takes up."""
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import _watching
+from _observing import Journal
 from _onetrainer_home import feeding, train
 from _onetrainer_tiny import Batches, fill_stable_diffusion
 from _writing import described, tree_of
@@ -95,10 +97,12 @@ def whole_run(scratch: Path) -> dict[str, object]:
         bundle_additional_embeddings=False,
     )
     root = scratch / "whole"
-    _watching.start()
-    with feeding(Batches(5), fill_stable_diffusion, scratch):
+    journal = Journal(root)
+    with journal.watching(), feeding(Batches(5), fill_stable_diffusion, scratch):
         train("--config-path", str(config))
-    order = [line for line in _watching.written(root) if "tensorboard/" not in line]
+    if journal.unseen():
+        raise RuntimeError(f"not seen being written: {sorted(journal.unseen())}")
+    order = [line for line in journal.events if "tensorboard/" not in line]
     backup = max((root / "backup").iterdir())
     save = max((root / "save").glob("*.safetensors"))
     kept = (f"backup/{backup.name}/", f"save/{save.name}")

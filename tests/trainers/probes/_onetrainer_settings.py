@@ -1,5 +1,7 @@
 """OneTrainer's configuration: its fields, enums and arguments, and how an override is applied."""
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import argparse
@@ -10,8 +12,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
+from _observing import options_of
 from _onetrainer_home import train
-from _options import options_of
 
 
 class _StoppedError(Exception):

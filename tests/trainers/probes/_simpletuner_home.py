@@ -5,13 +5,14 @@ service. One class that a newer transformers no longer has is put back under its
 SimpleTuner can list all its models.
 """
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
 
-import _watching
 import diffusers
 import lycoris
 import peft
@@ -48,7 +49,6 @@ def enter(checkout: Path) -> Path:
     """Make SimpleTuner importable and return the scratch directory, where it was called."""
     scratch = Path.cwd()
     os.environ |= {"SIMPLETUNER_LOG_LEVEL": "ERROR", "DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}
-    _watching.watch()
     # The libraries look for what is installed by name, and the stand-ins would deceive them.
     transformers.utils.import_utils.is_torchvision_available()
     for library, name in (

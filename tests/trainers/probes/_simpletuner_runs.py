@@ -4,6 +4,8 @@ Replaced are the data (one data loader of nothing, and the count of steps that f
 and the gradients, which are drawn at random instead of coming from pictures.
 """
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import json
@@ -13,8 +15,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import _watching
 import torch
+from _observing import Journal
 from _simpletuner_home import forget
 from _writing import described, tree_of
 
@@ -137,13 +139,16 @@ def whole_run(scratch: Path) -> dict[str, object]:
     output = scratch / "whole"
     trainer.init_trackers()
     step(trainer, 3)
-    _watching.start()
-    trainer.checkpoint_state_save(str(output))
-    trainer._write_checkpoint_epoch(str(output / "checkpoint-3"), 2)
-    step(trainer, 1)
-    trainer.checkpoint_state_save(str(output), "rolling")
+    journal = Journal(output)
+    with journal.watching():
+        trainer.checkpoint_state_save(str(output))
+        trainer._write_checkpoint_epoch(str(output / "checkpoint-3"), 2)
+        step(trainer, 1)
+        trainer.checkpoint_state_save(str(output), "rolling")
+    if journal.unseen("checkpoint-*"):
+        raise RuntimeError(f"not seen being written: {sorted(journal.unseen('checkpoint-*'))}")
     process = re.compile(r"\.tmp\.\d+")
-    order = [process.sub(".tmp.1", line) for line in _watching.written(output, "checkpoint-*")]
+    order = [process.sub(".tmp.1", line) for line in journal.events if "checkpoint-" in line]
     kept = {
         name: one for name, one in described(output).items() if name.startswith("checkpoint-3/")
     }

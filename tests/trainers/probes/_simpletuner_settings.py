@@ -1,5 +1,7 @@
 """SimpleTuner's arguments, its configuration files, and how it chooses among checkpoints."""
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from _options import options_of
+from _observing import options_of
 
 
 def accepted() -> dict[str, object]:

@@ -6,6 +6,8 @@ model, the data loader and the clock are replaced (`_onetrainer_home.py`). With 
 argument it only writes what `_onetrainer_formats.before_the_renaming` reads.
 """
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import json

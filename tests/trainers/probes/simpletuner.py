@@ -5,6 +5,8 @@ websockets, aiofiles, requests, torch-optimi and peft-singlora. Stand-ins and wh
 `_simpletuner_home.py`, `_simpletuner_runs.py`.
 """
 
+# ruff: noqa: PLC0415 - a trainer can be imported only once its checkout was entered
+
 from __future__ import annotations
 
 import json
