@@ -115,9 +115,7 @@ def _writers(versions: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
         yield name, versions.get(name, ""), listed, str(len(own) - faulty), str(faulty)
 
 
-def _trainers(
-    versions: Mapping[str, str], facts: Mapping[str, str]
-) -> Iterator[tuple[str, ...]]:
+def _trainers(versions: Mapping[str, str], facts: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
     for trainer in TRAINERS:
         layouts = ", ".join(f"`{layout}`" for layout in trainer.layouts)
         commit = facts.get(trainer.repository)
