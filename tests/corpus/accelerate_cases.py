@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official
 from corpus.case import Case, Truth
 from corpus.families import FAMILIES
 from corpus.models import adapted, seed_torch, tiny_llama, train, trainable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _state(

@@ -167,7 +167,9 @@ _NUMPY: Mapping[str, Any] = MappingProxyType(
 
 CASES: tuple[Case, ...] = (
     *_dtypes(),
-    Case(id="torch/zip", write=partial(_torch, as_zip=True), truth=_truth(23, *_UNMEASURED), **_TORCH),
+    Case(
+        id="torch/zip", write=partial(_torch, as_zip=True), truth=_truth(23, *_UNMEASURED), **_TORCH
+    ),
     Case(id="torch/legacy", write=partial(_torch, as_zip=False), truth=_truth(11), **_TORCH),
     Case(id="numpy/npz", write=_numpy, truth=_truth(8), **_NUMPY),
     Case(
