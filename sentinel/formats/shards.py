@@ -57,9 +57,7 @@ def read_weights(
         read_shard_set(draft, files, stem, folder=folder)
 
 
-def read_shard_set(
-    draft: Draft, files: Collection[str], stem: str, *, folder: str = ""
-) -> None:
+def read_shard_set(draft: Draft, files: Collection[str], stem: str, *, folder: str = "") -> None:
     """Read the shards of a set by their names alone, without an index."""
     shards = [shard for shard in map(shard_of, sorted(files)) if shard]
     found = [shard for shard in shards if (shard.stem, shard.suffix) == (stem, SUFFIX)]
