@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
-from sentinel.errors import ChangedWhileReadError, InputError
+from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
 from sentinel.formats.base import read_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
+from sentinel.regular import is_file
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
@@ -37,6 +38,9 @@ from sentinel.verdict import Finding, Verdict, worst_level
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_SHARES = ("\\\\", "//")
+"""How Windows names another machine's files: only to look there would send it our credentials."""
 
 READ_ATTEMPTS = 3
 """How often a file that changes while it is read is read again before it is called unreadable."""
@@ -220,11 +224,11 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
     named = checkpoint.settings.get("base.path") or (
         checkpoint.adapter.base_model if checkpoint.adapter else None
     )
-    if not isinstance(named, str) or not _is_base(Path(named)):
+    if not isinstance(named, str) or named.startswith(_SHARES) or not _is_base(Path(named)):
         return None
     try:
         return read_base(Path(named))
-    except InputError:
+    except (InputError, ConfigError):
         # The base is not what was asked about; rules that need it say that it is missing.
         return None
 
@@ -232,8 +236,8 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
 def _is_base(path: Path) -> bool:
     """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
     if path.suffix == ".safetensors":
-        return path.is_file()
-    return any((path / name).is_file() for name in ("config.json", "model_index.json"))
+        return is_file(path)
+    return any(is_file(path / name) for name in ("config.json", "model_index.json"))
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

@@ -20,6 +20,7 @@ from sentinel.formats.layouts.base import files_at, place_at
 from sentinel.formats.quantized.registry import by_module, unpack
 from sentinel.formats.quantized.stored import Description, Packed, Stored
 from sentinel.formats.shards import MODEL, has_weights, read_weights
+from sentinel.regular import is_directory, is_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,12 +48,12 @@ def read_base(path: Path) -> Base:
     have their component's name in front. Raises ConfigError when the path is no directory and no
     safetensors file, InputError when a file is broken or not there.
     """
-    if path.is_file() and path.suffix == ".safetensors":
+    if is_file(path) and path.suffix == ".safetensors":
         draft = Draft(path.parent)
         draft.read_tensors(path.name)
         draft.raise_first()
         return _base(path, _model(path.parent, draft.tensors, Description()))
-    if not path.is_dir():
+    if not is_directory(path):
         raise ConfigError(
             f"base '{path_text(path)}'",
             fact="is no directory and no safetensors file",

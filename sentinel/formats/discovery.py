@@ -17,6 +17,7 @@ from sentinel.errors import ConfigError, InputError
 from sentinel.formats.layouts import LAYOUTS, peft, plain
 from sentinel.formats.layouts.base import Candidate, Place, place_at
 from sentinel.formats.naming import is_temporary, shard_of
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def discover(root: Path) -> Iterator[Candidate]:
         raise ConfigError(
             f"path '{path_text(root)}'", fact="does not exist", todo="check its spelling"
         )
-    if root.is_dir():
+    if is_directory(root):
         yield from _in_order(_Walk().below(root))
         return
     place = Place(root, is_directory=False)
@@ -91,7 +92,7 @@ class _Walk:
             return True
         key = (status.st_dev, status.st_ino)
         # Hard links are files of their own right: only links that point elsewhere are doubles.
-        if key in self.seen and (path.is_symlink() or path.is_dir()):
+        if key in self.seen and (path.is_symlink() or is_directory(path)):
             return False
         self.seen.add(key)
         return True

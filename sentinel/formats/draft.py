@@ -74,12 +74,14 @@ class Draft:
         self.members[name] = member
         return member
 
-    def read_json(self, name: str, part: Part) -> Mapping[str, object] | None:
-        """Note a JSON file and return its object, None after a fault."""
+    def read_json(
+        self, name: str, part: Part, *, unique: bool = False
+    ) -> Mapping[str, object] | None:
+        """Note a JSON file and return its object, None after a fault; see `read_json_object`."""
         if self.add_member(name, part) is None:
             return None
         try:
-            return read_json_object(self.root / name)
+            return read_json_object(self.root / name, unique=unique)
         except InputError as error:
             self.fault(error, part, name)
             return None

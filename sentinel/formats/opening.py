@@ -12,6 +12,7 @@ from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_fi
 from sentinel.formats.discovery import candidate_at, discover
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def is_complete(candidate: Candidate) -> bool | None:
 def is_whole(candidate: Candidate) -> bool:
     """Tell whether every file with tensors is as long as it says itself."""
     members = stat_members(candidate.path, candidate.layout)
-    root = candidate.path if candidate.path.is_dir() else candidate.path.parent
+    root = candidate.path if is_directory(candidate.path) else candidate.path.parent
     files = [root / member.path for member in members if member.part != "state"]
     pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
     others = [file for file in files if file.name.endswith(plain.SUFFIX)]

@@ -58,7 +58,10 @@ def _leaf(value: object) -> Setting | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, list):
-        value = json.dumps(value)
+        try:
+            value = json.dumps(value)
+        except RecursionError:
+            return None
     if isinstance(value, str):
         return as_text(value[:_LONGEST_TEXT])
     return value if isinstance(value, int | float) and as_number(value) is not None else None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 _MOST_FAULTS = 20
+_LONGEST_NAME = 255
 
 
 def index_name(stem: str = MODEL) -> str:
@@ -62,22 +63,52 @@ def read_shard_set(draft: Draft, files: Collection[str], stem: str) -> None:
 
 
 def _read_indexed(draft: Draft, name: str) -> None:
-    content = draft.read_json(name, "weights")
+    named = indexed_files(draft, name)
+    files = sorted(set(named.values()))
+    _read_members(draft, files)
+    check_index(draft, name, named)
+
+
+def indexed_files(draft: Draft, name: str) -> dict[str, str]:
+    """Note an index and return its files by tensor; none, after a fault, when it is of no use."""
+    content = draft.read_json(name, "weights", unique=True)
     if content is None:
-        return
+        return {}
     weight_map = content.get("weight_map")
     named = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
     if not named:
         draft.fault(_broken_index(draft, name, "has no usable weight_map"), "weights", name)
+    return named or {}
+
+
+def check_index(draft: Draft, name: str, named: Mapping[str, str]) -> None:
+    """Hold an index against its shards, all of them read: an old one beside new shards differs.
+
+    Nothing is said after another fault, of which this would be the consequence.
+    """
+    if draft.faults:
         return
-    _read_members(draft, sorted(set(named.values())))
-    absent = [
+    elsewhere = [
         tensor
         for tensor, file in named.items()
-        if file in draft.members and tensor not in draft.tensors
+        if tensor not in draft.tensors or draft.tensors[tensor].member != file
     ]
-    if absent and not draft.faults:
-        fact = f"names {len(absent)} tensors that no shard holds, first '{absent[0]}'"
+    if elsewhere:
+        first = elsewhere[0]
+        fact = (
+            f"has {len(elsewhere)} tensors that are not in the shard it names, first"
+            f" '{first:.200}' in '{named[first]}'"
+        )
+        draft.fault(_broken_index(draft, name, fact), "weights", name)
+        return
+    files = set(named.values())
+    unknown = [one for one in draft.tensors.values() if one.member in files]
+    unknown = [one for one in unknown if one.name not in named]
+    if unknown:
+        fact = (
+            f"does not name {len(unknown)} tensors that its shards hold, first"
+            f" '{unknown[0].name:.200}' in '{unknown[0].member}'"
+        )
         draft.fault(_broken_index(draft, name, fact), "weights", name)
 
 
@@ -93,7 +124,9 @@ def _tensor_files(weight_map: Mapping[object, object]) -> dict[str, str] | None:
 
 def is_plain_name(name: str) -> bool:
     """Tell whether a name from a file stays inside its own directory."""
-    return bool(name) and name not in {".", ".."} and not set(name) & set("/\\:\0")
+    return (
+        0 < len(name) <= _LONGEST_NAME and name not in {".", ".."} and not set(name) & set("/\\:\0")
+    )
 
 
 def _read_members(draft: Draft, names: Iterable[str]) -> None:

@@ -106,7 +106,7 @@ def _is_scalar(metadata: Mapping[str, str]) -> bool:
     except (ValueError, RecursionError):
         return False
     value = arguments.get("use_scalar") if isinstance(arguments, dict) else None
-    return str(value).lower() in {"true", "1"}
+    return value in (True, 1) or (isinstance(value, str) and value.lower() in {"true", "1"})
 
 
 def _trainer(metadata: Mapping[str, str]) -> str | None:

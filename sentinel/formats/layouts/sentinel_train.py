@@ -60,8 +60,9 @@ def read(path: Path) -> Checkpoint:
     manifest = draft.read_json(MANIFEST, "state") or {}
     schema = manifest.get("schema")
     if manifest and schema != SCHEMA:
+        said = schema if isinstance(schema, str | int | float) else type(schema).__name__
         draft.fault(
-            _broken(draft, f"has schema {schema!r:.50}, known is {SCHEMA}"), "state", MANIFEST
+            _broken(draft, f"has schema {said!r:.50}, known is {SCHEMA}"), "state", MANIFEST
         )
     _check_files(draft, manifest.get("files"))
     files = files_at(path)

@@ -11,7 +11,9 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from sentinel.errors import InputError
 from sentinel.formats.draft import Draft
+from sentinel.formats.files import open_regular
 from sentinel.formats.layouts.accelerate_parts import MARK, read_parts, stat_parts
 from sentinel.formats.layouts.base import Candidate, files_at
 from sentinel.formats.lora_metadata import (
@@ -54,9 +56,9 @@ def complete(path: Path) -> bool | None:
     files = files_at(path)
     if GUARD in files:
         try:
-            with (path / GUARD).open("rb") as file:
+            with open_regular(path / GUARD) as (file, _size_bytes):
                 return file.read(len(_GUARD_SAYS)) == _GUARD_SAYS
-        except OSError:
+        except InputError:
             return False
     is_older = MANIFEST not in files and MARK in files
     return is_older and any(fnmatchcase(name, "training_state-*.json") for name in files)
