@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.errors import InputError, TruncatedError, UnsafePickleError
+from sentinel.formats.containers.pickle_machine import BUILT_LIMIT, MARK_LIMIT
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
 from sentinel.formats.containers.pickle_source import PickleSource
-from sentinel.formats.containers.pickle_vm import BUILT_LIMIT, MARK_LIMIT, read_pickle
+from sentinel.formats.containers.pickle_vm import read_pickle
 
 
 def read(raw: bytes) -> object:
