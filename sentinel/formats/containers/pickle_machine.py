@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sentinel.errors import UnsafePickleError
 from sentinel.formats.containers.pickle_globals import (
+    CALLERS,
     MAPPINGS,
     PYTHON_2_MODULES,
     SEQUENCES,
@@ -25,6 +26,11 @@ BUILT_LIMIT = 1_000_000
 """Containers and calls, and elements copied from one container into another."""
 
 MARK_LIMIT = 10_000
+MEMO_LIMIT = 1_000_000
+TUPLE_KEY_LIMIT = 1000
+"""Unlike texts, tuples can be made so that they all hash alike, which takes time squared."""
+
+_LARGEST_KEY = 2**63
 _KEY_DEPTH = 4
 _KEY_NODES = 100
 _PAIR = 2
@@ -42,6 +48,7 @@ class Machine:
         self.below: list[list[object]] = []
         self.memo: dict[int, object] = {}
         self.built = 0
+        self.tuple_keys = 0
 
     # -- the stack --
 
@@ -94,6 +101,8 @@ class Machine:
     def remember(self, place: int) -> None:
         """Keep the uppermost value under a number."""
         self.memo[place] = self.top()
+        if len(self.memo) > MEMO_LIMIT:
+            self.source.refuse(f"keeps more than {MEMO_LIMIT} values in its memo")
 
     def recall(self, place: int) -> None:
         """Push a kept value again."""
@@ -131,7 +140,8 @@ class Machine:
     def fill(self, target: dict[object, object], pairs: Iterable[tuple[object, object]]) -> None:
         """Set items whose keys can be hashed at little cost."""
         for key, value in pairs:
-            if not _is_plain_key(key):
+            self.tuple_keys += isinstance(key, tuple)
+            if not _is_plain_key(key) or self.tuple_keys > TUPLE_KEY_LIMIT:
                 self.source.refuse("has a dictionary with a key that no trainer writes")
             target[key] = value
 
@@ -149,6 +159,10 @@ class Machine:
             self.refuse_call(target)
         if not isinstance(arguments, tuple):
             self.source.refuse("calls something with arguments that are no tuple")
+        if str(target) in CALLERS:
+            for one in arguments:
+                if isinstance(one, Global) and not is_harmless(one):
+                    self.refuse_call(one)
         if str(target) == "copyreg._reconstructor" and arguments:
             # It makes an instance of its first argument, whatever that is.
             return self.call(arguments[0], arguments[1:])
@@ -215,13 +229,18 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_plain_key(key: object) -> bool:
-    """Tell whether a key can be hashed at little cost: tuples are looked into, not far."""
+    """Tell whether a key can be hashed at little cost: tuples are looked into, not far.
+
+    Whole numbers hash to themselves modulo 2**61 - 1: larger ones can all be made to hash alike.
+    """
     left = _KEY_NODES
     level: list[object] = [key]
     for _ in range(_KEY_DEPTH):
         inner: list[object] = []
         for one in level:
             if isinstance(one, list | dict | bytearray):
+                return False
+            if isinstance(one, int) and abs(one) > _LARGEST_KEY:
                 return False
             if isinstance(one, tuple):
                 left -= len(one)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sentinel.errors import UnsafePickleError
 from sentinel.formats.containers import pickle_text as text
 from sentinel.formats.containers.pickle_machine import Machine
 from sentinel.formats.containers.pickle_nodes import Call, Persistent
@@ -130,6 +131,16 @@ def _frozen(m: Machine) -> None:
     m.push_new(m.pop_mark())
 
 
+def _extension(m: Machine, width: int) -> None:
+    number = m.source.number(width)
+    raise UnsafePickleError(
+        m.source.subject,
+        where=f"at byte {m.source.at} of its pickle",
+        fact=f"loading it would call the extension {number}, whatever that is; nothing was run",
+        todo="do not load it, and ask where it came from",
+    )
+
+
 def _place(m: Machine) -> int:
     line = m.source.line()
     if not line.isdigit() or len(line) > 10:  # noqa: PLR2004 - digits of 2**32
@@ -189,6 +200,9 @@ _OPERATIONS: Mapping[int, Callable[[Machine], object]] = MappingProxyType(
         ord("j"): lambda m: m.recall(m.source.number(4)),
         0x80: _protocol,
         0x81: _reduce,  # NEWOBJ: a class instead of a function, the same to us
+        0x82: lambda m: _extension(m, 1),
+        0x83: lambda m: _extension(m, 2),
+        0x84: lambda m: _extension(m, 4),
         0x85: lambda m: m.tuple_of(1),
         0x86: lambda m: m.tuple_of(2),
         0x87: lambda m: m.tuple_of(3),
