@@ -19,6 +19,7 @@ from sentinel.formats.files import open_regular
 from sentinel.formats.layouts.base import files_at, place_at
 from sentinel.formats.quantized.registry import by_module, unpack
 from sentinel.formats.quantized.stored import Description, Packed, Stored
+from sentinel.formats.scalars import as_count
 from sentinel.formats.shards import MODEL, has_weights, read_weights
 from sentinel.regular import is_directory, is_file
 
@@ -134,8 +135,9 @@ def _weight(module: str, packed: Packed) -> BaseWeight:
         tensor=tensor.name,
         dtype=tensor.dtype,
         scheme=packed.scheme,
-        out_features=shape[0] if shape else None,
-        in_features=shape[1] if len(shape) > 1 else None,
+        # What a file says of the unpacked shape may be any number.
+        out_features=as_count(shape[0]) if shape else None,
+        in_features=as_count(shape[1]) if len(shape) > 1 else None,
         stored=tensor,
     )
 

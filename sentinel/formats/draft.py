@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 STATE_DICT = "state_dict"
 """Under which many trainers wrap the weights beside other things."""
 
+MOST_FAULTS = 20
+"""Faults of one rule that are told: an index can name a million files that are not there."""
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -60,7 +63,9 @@ class Draft:
             raise self._errors[0]
 
     def fault(self, error: InputError, part: Part, member: str) -> None:
-        """Keep an error as a fault of the checkpoint."""
+        """Keep an error as a fault of the checkpoint; of each rule only the first are kept."""
+        if sum(rule == error.rule for rule, _member in self._faults) >= MOST_FAULTS:
+            return
         self._errors.append(error)
         self._faults.setdefault((error.rule, member), Fault(error.rule, part, member, str(error)))
 
@@ -200,7 +205,7 @@ class Draft:
 
     def _twice(self, tensor: Tensor) -> InputError:
         return InputError(
-            f"tensor '{tensor.name}'",
+            f"tensor '{tensor.name:.200}'",
             where=f"in '{path_text(self.root / tensor.member)}'",
             fact=f"'{path_text(self.tensors[tensor.name].member)}' holds one of the same name",
             todo="the two files do not belong together",
