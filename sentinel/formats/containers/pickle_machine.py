@@ -18,6 +18,7 @@ from sentinel.formats.containers.pickle_globals import (
     is_harmless,
 )
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
+from sentinel.formats.containers.pickle_states import harm_of_call, harm_of_state
 
 if TYPE_CHECKING:
     from sentinel.formats.containers.pickle_source import PickleSource
@@ -126,6 +127,9 @@ class Machine:
     def extend(self, values: list[object]) -> None:
         """Append to the list on top of the stack."""
         target = self.top()
+        if isinstance(target, Call | dict):
+            # An object that is no list may bring a method of that name along.
+            raise self.unsafe("loading it would call an 'append' of what it builds")
         if not isinstance(target, list):
             self.source.refuse("appends to something that is no list")
         target.extend(values)
@@ -149,16 +153,21 @@ class Machine:
 
     def push_global(self, module: object, name: object) -> None:
         """Push the name of a class or function."""
+        for part in (module, name):
+            if isinstance(part, Call):
+                # `builtins.str(b"os", "ascii")` is text once it is called, and here it is not.
+                self.refuse_call(part)
         if not isinstance(module, str) or not isinstance(name, str):
             self.source.refuse("names a global by something that is no text")
         self.push_new(Global(PYTHON_2_MODULES.get(module, module), name))
 
     def call(self, target: object, arguments: object) -> None:
         """Push what a call would make, if its target only builds data."""
-        if not isinstance(target, Global):
+        if not isinstance(target, Global) or not is_harmless(target):
             self.refuse_call(target)
         if not isinstance(arguments, tuple):
             self.source.refuse("calls something with arguments that are no tuple")
+        self.refuse_harm(harm_of_call(target, arguments))
         if str(target) in CALLERS:
             for one in arguments:
                 if isinstance(one, Global) and not is_harmless(one):
@@ -169,8 +178,6 @@ class Machine:
         if str(target) == "torch._tensor._rebuild_from_type_v2" and len(arguments) > _PAIR:
             # It calls its first argument with the third.
             return self.call(arguments[0], arguments[2])
-        if not is_harmless(target):
-            self.refuse_call(target)
         self.push_new(self.result(target, arguments))
         return None
 
@@ -203,6 +210,7 @@ class Machine:
     def set_state(self) -> None:
         """Keep the uppermost value as the state of the call below it."""
         state, target = self.pop(), self.top()
+        self.refuse_harm(harm_of_state(target.target if isinstance(target, Call) else None, state))
         if isinstance(target, Call):
             target.state = state
         elif isinstance(target, Global | Persistent):
@@ -216,10 +224,19 @@ class Machine:
         if isinstance(target, Call):
             target = target.target
         named = f"'{target!s:.200}'" if isinstance(target, Global) else "what it built itself"
-        raise UnsafePickleError(
+        raise self.unsafe(f"loading it would call {named}, which no checkpoint needs")
+
+    def refuse_harm(self, harm: str | None) -> None:
+        """Raise UnsafePickleError when there is any harm."""
+        if harm is not None:
+            raise self.unsafe(f"loading it would {harm}")
+
+    def unsafe(self, fact: str) -> UnsafePickleError:
+        """Return the error for what loading the file would do, here where nothing is done."""
+        return UnsafePickleError(
             self.source.subject,
             where=f"at byte {self.source.at} of its pickle",
-            fact=f"loading it would call {named}, which no checkpoint needs; nothing was run",
+            fact=f"{fact}; nothing was run",
             todo="do not load it, and ask where it came from",
         )
 

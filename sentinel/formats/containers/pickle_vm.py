@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sentinel.errors import UnsafePickleError
 from sentinel.formats.containers import pickle_text as text
 from sentinel.formats.containers.pickle_machine import Machine
 from sentinel.formats.containers.pickle_nodes import Call, Persistent
@@ -133,12 +132,7 @@ def _frozen(m: Machine) -> None:
 
 def _extension(m: Machine, width: int) -> None:
     number = m.source.number(width)
-    raise UnsafePickleError(
-        m.source.subject,
-        where=f"at byte {m.source.at} of its pickle",
-        fact=f"loading it would call the extension {number}, whatever that is; nothing was run",
-        todo="do not load it, and ask where it came from",
-    )
+    raise m.unsafe(f"loading it would call the extension {number}, whatever that is")
 
 
 def _place(m: Machine) -> int:
