@@ -36,17 +36,17 @@ asyncio.unix_events _UnixSubprocessTransport._start; asyncio create_subprocess_s
 multiprocessing.util spawnv_passfds; multiprocessing Process; concurrent.futures ProcessPoolExecutor
 ctypes CDLL; ctypes.util find_library; ctypes.cdll LoadLibrary; cffi FFI; _ctypes dlopen
 pty spawn; commands getoutput; pexpect run; fabric Connection; paramiko ProxyCommand; sh Command
-shutil rmtree; shutil move; pathlib Path.unlink; tempfile mktemp; fileinput input; linecache getline
-socket create_connection; socket socket; ssl wrap_socket; urllib.request urlopen; http.client HTTPSConnection
-requests get; requests.api post; smtplib SMTP; ftplib FTP; telnetlib Telnet; xmlrpc.client ServerProxy
-imaplib IMAP4_stream; uuid _get_command_stdout; _osx_support _read_output; pydoc pipepager
-_aix_support _read_cmd_output; idlelib.pyshell ModifiedInterpreter.runcode; lib2to3.pgen2.grammar Grammar.loads
-distutils.file_util write_file; logging.config dictConfig; sqlite3 connect; threading Thread; signal signal
-_posixsubprocess fork_exec; _io FileIO; io open_code; codecs decode; _codecs decode; gc get_objects
+shutil rmtree; shutil move; pathlib Path.unlink; tempfile mktemp; fileinput input
+linecache getline; socket create_connection; socket socket; ssl wrap_socket; urllib.request urlopen
+http.client HTTPSConnection; requests get; requests.api post; smtplib SMTP; ftplib FTP; telnetlib Telnet
+xmlrpc.client ServerProxy; imaplib IMAP4_stream; uuid _get_command_stdout; _osx_support _read_output; pydoc pipepager
+_aix_support _read_cmd_output; idlelib.pyshell ModifiedInterpreter.runcode
+lib2to3.pgen2.grammar Grammar.loads; distutils.file_util write_file; logging.config dictConfig; sqlite3 connect; threading Thread
+signal signal; _posixsubprocess fork_exec; _io FileIO; io open_code; codecs decode; _codecs decode; gc get_objects
 sentinel.storage atomic_write; transformers pipeline; transformers.utils.hub cached_file; trl main
 transformers.training_args os.system; transformers.trainer_utils threading.Thread; accelerate launch
-collections namedtuple; collections.abc Callable.__call__; argparse FileType; datetime eval; decimal exec
-torch._utils _import_dotted_name; torch._utils import_module; torch.storage _load_from_bytes
+collections namedtuple; collections.abc Callable.__call__; argparse FileType; datetime eval
+decimal exec; torch._utils _import_dotted_name; torch._utils import_module; torch.storage _load_from_bytes
 torch Tensor.__reduce_ex__; torch ops.load_library; torch classes.load_library; uuid UUID.__init__
 """.replace("\n", ";")
 """Modules and names that no checkpoint needs to call; many of them need not be installed."""
@@ -81,16 +81,17 @@ def forms(module: str, name: str, argument: str) -> dict[str, bytes]:
         "GLOBAL, protocol 2": b"\x80\x02" + line + text(argument) + b"\x85R.",
         "STACK_GLOBAL": b"\x80\x04" + stacked + short(argument) + b"\x85R.",
         "STACK_GLOBAL in a frame": b"\x80\x05\x95" + struct.pack("<Q", 1 << 62) + stacked + b")R.",
-        "STACK_GLOBAL from the memo": (
-            b"\x80\x04" + short(module) + b"\x94" + short(name) + b"\x940" + b"0" + b"h\x00h\x01\x93)R."
-        ),
+        "STACK_GLOBAL from the memo": b"\x80\x04" + short(module) + b"\x94" + short(name)
+        + b"\x9400h\x00h\x01\x93)R.",
         "INST": b"(" + word + f"i{module}\n{name}\n.".encode(),
         "OBJ": b"(" + line + word + b"o.",
         "NEWOBJ": b"\x80\x02" + line + text(argument) + b"\x85\x81.",
         "NEWOBJ_EX": b"\x80\x04" + stacked + short(argument) + b"\x85}\x92.",
         "in a key": b"}" + line + b"(" + word + b"tRNs.",
-        "in an argument": named("collections", "OrderedDict") + b"(" + line + b"(" + word + b"tRtR.",
-        "in a state": named("types", "SimpleNamespace") + b")R}" + text("a") + line + b"(" + word + b"tRsb.",
+        "in an argument": named("collections", "OrderedDict")
+        + b"(" + line + b"(" + word + b"tRtR.",
+        "in a state": named("types", "SimpleNamespace")
+        + b")R}" + text("a") + line + b"(" + word + b"tRsb.",
         "in a persistent id": b"\x80\x02" + line + b"(" + word + b"tRQ.",
         "and thrown away": b"(" + line + b"(" + word + b"tR1N.",
         "without an end": line + b"(" + word + b"tR",
@@ -110,6 +111,7 @@ def live_samples(command: str) -> dict[str, bytes]:
     word = text(command)
     shell = named("posix", "system")
     namespace = named("argparse", "Namespace") + b")\x81"
+    ordered = b"\x80\x02" + named("collections", "OrderedDict") + b")R"
     return {
         "plain": b"\x80\x02" + shell + word + b"\x85R.",
         "numpy's generator": b"\x80\x02" + named("numpy.random._pickle", "__generator_ctor")
@@ -120,14 +122,14 @@ def live_samples(command: str) -> dict[str, bytes]:
         + b"}" + text("__setstate__") + shell + b"sb" + word + b"b.",
         "slots that set __setstate__": b"\x80\x02" + namespace
         + b"N}" + text("__setstate__") + shell + b"s\x86b" + word + b"b.",
-        "an ordered dictionary with a __setstate__": b"\x80\x02" + named("collections", "OrderedDict")
-        + b")R}" + text("__setstate__") + shell + b"sb" + word + b"b.",
+        "an ordered dictionary with a __setstate__": ordered
+        + b"}" + text("__setstate__") + shell + b"sb" + word + b"b.",
         "a state that sets append": b"\x80\x02" + namespace
         + b"}" + text("append") + shell + b"sb" + word + b"a.",
-        "an ordered dictionary with an append": b"\x80\x02" + named("collections", "OrderedDict")
-        + b")R}" + text("append") + shell + b"sb" + word + b"a.",
-        "a name that is built": b"\x80\x04" + named("builtins", "str") + b"C\x05posix" + short("ascii")
-        + b"\x86R" + short("system") + b"\x93" + word + b"\x85R.",
+        "an ordered dictionary with an append": ordered
+        + b"}" + text("append") + shell + b"sb" + word + b"a.",
+        "a name that is built": b"\x80\x04" + named("builtins", "str")
+        + b"C\x05posix" + short("ascii") + b"\x86R" + short("system") + b"\x93" + word + b"\x85R.",
         "a state that is built": b"\x80\x02" + namespace + named("copy_reg", "_reconstructor")
         + b"(" + named("__builtin__", "dict") * 2 + b"}" + text("__setstate__") + shell + b"stRb"
         + word + b"b.",
