@@ -58,6 +58,8 @@ class _Walk:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def below(self, root: Path) -> Iterator[Candidate]:
+        # A link to a directory above leads out of what was asked about, and back to it.
+        self.seen.update(key for above in root.resolve().parents if (key := _key(above)))
         # Not by recursion: directories can be nested deeper than calls.
         left = [(root, False)]
         while left:
@@ -90,17 +92,23 @@ class _Walk:
 
     def _is_new(self, path: Path) -> bool:
         """Tell whether a directory or file was not met yet under another name."""
-        try:
-            status = path.stat()
-        except OSError:
+        key = _key(path)
+        if key is None:
             # What cannot be looked at is told by whoever opens it.
             return True
-        key = (status.st_dev, status.st_ino)
         # Hard links are files of their own right: only links that point elsewhere are doubles.
         if key in self.seen and (path.is_symlink() or is_directory(path)):
             return False
         self.seen.add(key)
         return True
+
+
+def _key(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _recognised(place: Place) -> Candidate | None:

@@ -17,37 +17,40 @@ os system; posix system; nt system; os popen; os execvp; os posix_spawn; os remo
 subprocess Popen; subprocess call; subprocess run; subprocess check_output; subprocess getoutput
 builtins eval; builtins exec; builtins compile; builtins __import__; builtins getattr
 builtins open; builtins apply; builtins map; builtins print; builtins globals; builtins breakpoint
-__builtin__ eval; __builtin__ execfile; __builtin__ file; __builtin__ reduce
-runpy run_path; runpy _run_code; importlib import_module; importlib.util spec_from_file_location
-imp load_source; pkgutil resolve_name; zipimport zipimporter; site addsitedir; sys exit
-torch load; torch.hub load; torch.jit load; torch.utils.cpp_extension load_inline; torch.fx wrap
-torch.serialization load; torch._inductor.codecache compile_file; torch.package PackageImporter
+__builtin__ eval; __builtin__ execfile; __builtin__ file; __builtin__ reduce; runpy run_path
+runpy _run_code; importlib import_module; importlib.util spec_from_file_location; imp load_source
+pkgutil resolve_name; zipimport zipimporter; site addsitedir; sys exit; torch load; torch.hub load
+torch.jit load; torch.utils.cpp_extension load_inline; torch.fx wrap; torch.serialization load
+torch._inductor.codecache compile_file; torch.package PackageImporter
 torch.utils._config_module ConfigModule.load_config; torch._dynamo.guards GuardBuilder.get
-numpy load; numpy.testing._private.utils runstring; numpy.f2py.crackfortran myeval
-numpy fromfile; numpy memmap; numpy.ctypeslib load_library; numpy save; pandas read_pickle
-functools partial; functools reduce; operator attrgetter; operator methodcaller; operator call
-types CodeType; types FunctionType; types MethodType; types ModuleType; types new_class
-pip main; pip._internal main; ensurepip _run_pip; setuptools setup; venv create
-webbrowser open; antigravity geohash; cProfile runctx; cProfile run; profile Profile.runctx
-bdb Bdb.run; pdb run; timeit timeit; trace Trace.runctx; doctest debug_script; code interact
-_pickle loads; pickle loads; pickle Unpickler; cPickle loads; marshal loads; shelve open; dill loads
-joblib load; cloudpickle loads; jsonpickle decode; yaml load; yaml unsafe_load
+numpy load; numpy.testing._private.utils runstring; numpy.f2py.crackfortran myeval; numpy fromfile
+numpy memmap; numpy.ctypeslib load_library; numpy save; pandas read_pickle; functools partial
+functools reduce; operator attrgetter; operator methodcaller; operator call; types CodeType
+types FunctionType; types MethodType; types ModuleType; types new_class; pip main
+pip._internal main; ensurepip _run_pip; setuptools setup; venv create; webbrowser open
+antigravity geohash; cProfile runctx; cProfile run; profile Profile.runctx; bdb Bdb.run; pdb run
+timeit timeit; trace Trace.runctx; doctest debug_script; code interact; _pickle loads
+pickle loads; pickle Unpickler; cPickle loads; marshal loads; shelve open; dill loads; joblib load
+cloudpickle loads; jsonpickle decode; yaml load; yaml unsafe_load
 asyncio.unix_events _UnixSubprocessTransport._start; asyncio create_subprocess_shell; asyncio run
-multiprocessing.util spawnv_passfds; multiprocessing Process; concurrent.futures ProcessPoolExecutor
-ctypes CDLL; ctypes.util find_library; ctypes.cdll LoadLibrary; cffi FFI; _ctypes dlopen
-pty spawn; commands getoutput; pexpect run; fabric Connection; paramiko ProxyCommand; sh Command
-shutil rmtree; shutil move; pathlib Path.unlink; tempfile mktemp; fileinput input
-linecache getline; socket create_connection; socket socket; ssl wrap_socket; urllib.request urlopen
-http.client HTTPSConnection; requests get; requests.api post; smtplib SMTP; ftplib FTP; telnetlib Telnet
-xmlrpc.client ServerProxy; imaplib IMAP4_stream; uuid _get_command_stdout; _osx_support _read_output; pydoc pipepager
+multiprocessing.util spawnv_passfds; multiprocessing Process
+concurrent.futures ProcessPoolExecutor; ctypes CDLL; ctypes.util find_library
+ctypes.cdll LoadLibrary; cffi FFI; _ctypes dlopen; pty spawn; commands getoutput; pexpect run
+fabric Connection; paramiko ProxyCommand; sh Command; shutil rmtree; shutil move
+pathlib Path.unlink; tempfile mktemp; fileinput input; linecache getline; socket create_connection
+socket socket; ssl wrap_socket; urllib.request urlopen; http.client HTTPSConnection; requests get
+requests.api post; smtplib SMTP; ftplib FTP; telnetlib Telnet; xmlrpc.client ServerProxy
+imaplib IMAP4_stream; uuid _get_command_stdout; _osx_support _read_output; pydoc pipepager
 _aix_support _read_cmd_output; idlelib.pyshell ModifiedInterpreter.runcode
-lib2to3.pgen2.grammar Grammar.loads; distutils.file_util write_file; logging.config dictConfig; sqlite3 connect; threading Thread
-signal signal; _posixsubprocess fork_exec; _io FileIO; io open_code; codecs decode; _codecs decode; gc get_objects
-sentinel.storage atomic_write; transformers pipeline; transformers.utils.hub cached_file; trl main
-transformers.training_args os.system; transformers.trainer_utils threading.Thread; accelerate launch
-collections namedtuple; collections.abc Callable.__call__; argparse FileType; datetime eval
-decimal exec; torch._utils _import_dotted_name; torch._utils import_module; torch.storage _load_from_bytes
-torch Tensor.__reduce_ex__; torch ops.load_library; torch classes.load_library; uuid UUID.__init__
+lib2to3.pgen2.grammar Grammar.loads; distutils.file_util write_file; logging.config dictConfig
+sqlite3 connect; threading Thread; signal signal; _posixsubprocess fork_exec; _io FileIO
+io open_code; codecs decode; _codecs decode; gc get_objects; sentinel.storage atomic_write
+transformers pipeline; transformers.utils.hub cached_file; trl main
+transformers.training_args os.system; transformers.trainer_utils threading.Thread
+accelerate launch; collections namedtuple; collections.abc Callable.__call__; argparse FileType
+datetime eval; decimal exec; torch._utils _import_dotted_name; torch._utils import_module
+torch.storage _load_from_bytes; torch Tensor.__reduce_ex__; torch ops.load_library
+torch classes.load_library; uuid UUID.__init__
 """.replace("\n", ";")
 """Modules and names that no checkpoint needs to call; many of them need not be installed."""
 
