@@ -54,9 +54,9 @@ def test_files_of_any_name_are_judged(sentinel, write, adapter_bytes):
         write.file(name, adapter_bytes())
 
     said = check(sentinel, "scan", write.root, codes={0})
-    assert said.count("\nhealthy") == len(NAMES) - 2  # the first has no line before it
+    assert said.count("\nsuspect") == len(NAMES) - 2  # the first has no line before it
     told = json.loads(check(sentinel, "scan", write.root, "--format", "json", codes={0}))
-    assert told["summary"]["healthy"] == len(NAMES) - 1  # one is hidden
+    assert told["summary"]["suspect"] == len(NAMES) - 1  # one is hidden
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
