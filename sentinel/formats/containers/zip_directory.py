@@ -131,7 +131,7 @@ def _end_record(window: _Window) -> tuple[int, int, int]:
         window.refuse("something follows its end record")
     if _WIDE16 in {here, count} or _WIDE32 in {length, begins_at}:
         return _end_record64(window, tail_at + found)
-    if disk or first_disk or here != count or begins_at + length > tail_at + found:
+    if disk or first_disk or here != count or begins_at + length != tail_at + found:
         window.refuse("its end record contradicts itself")
     return count, length, begins_at
 
@@ -144,7 +144,11 @@ def _end_record64(window: _Window, end_at: int) -> tuple[int, int, int]:
     record = _END64.unpack(window.read(record_at, _END64.size))
     magic, _, _, _, disk, first_disk, here, count, length, begins_at = record
     is_odd = magic != _END64_MAGIC or disk or first_disk or here != count
-    if is_odd or begins_at + length > record_at or record_at + _END64.size > end_at - _LOCATOR.size:
+    if (
+        is_odd
+        or begins_at + length != record_at
+        or record_at + _END64.size > end_at - _LOCATOR.size
+    ):
         window.refuse("its 64-bit end record contradicts itself")
     return count, length, begins_at
 
