@@ -61,7 +61,9 @@ def test_a_file_zeroed_from_any_byte_of_its_description_on_is_never_whole(tmp_pa
         end = len(raw) if path.name in {"x.npz", "zip.pt"} else described
         for begin in range(0, end, 3):
             path.write_bytes(raw[:begin] + bytes(len(raw) - begin))
-            assert open_checkpoint(path).faults, (path.name, begin)
+            # The last bytes of an archive are zeros anyway.
+            is_same = path.read_bytes() == raw
+            assert is_same or open_checkpoint(path).faults, (path.name, begin)
 
 
 def indexed(write, weight_map: object, *, name: str = "model.safetensors.index.json") -> Path:
@@ -230,20 +232,29 @@ def test_a_base_behind_a_closed_directory_is_a_base_that_is_not_here(write, as_s
         assert judge(tmp_path / f"{at}", rules=rules).verdict.level == "healthy"
 
 
-def test_what_is_nested_deeper_than_calls_is_walked(tmp_path):
-    """A thousand directories, one in the other, and a thousand shards without their first."""
-    here = tmp_path
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A directory with twelve hundred others, one in the other."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    here = os.open(root, os.O_RDONLY)
     for _ in range(1200):
-        here /= "d"
-    deep = Path(tmp_path)
-    start = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("d", dir_fd=start)
-        start, last = os.open("d", os.O_RDONLY, dir_fd=start), start
+        os.mkdir("d", dir_fd=here)
+        here, last = os.open("d", os.O_RDONLY, dir_fd=here), here
         os.close(last)
-    os.close(start)
+    os.close(here)
+    yield root
+    # Python's own way to remove them is a recursion.
+    subprocess.run(["rm", "-r", str(root)], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such paths")
+def test_what_is_nested_deeper_than_calls_is_walked(deep):
     assert list(discover(deep)) == []
 
+
+def test_shards_without_their_first_are_sorted_at_once(tmp_path):
+    """Each says that a hundred thousand lie before it."""
     for at in range(500):
         (tmp_path / f"m{at}-99999-of-99999.safetensors").touch()
     assert len(list(discover(tmp_path))) == 500
