@@ -58,7 +58,8 @@ def test_a_file_zeroed_from_any_byte_of_its_description_on_is_never_whole(tmp_pa
     for path in containers(tmp_path):
         raw = path.read_bytes()
         described = min(tensor.offset for tensor in open_checkpoint(path).tensors)
-        end = len(raw) if path.name in {"x.npz", "zip.pt"} else described
+        # A stream's values follow their count, whose upper bytes are zeros anyway.
+        end = len(raw) if path.name in {"x.npz", "zip.pt"} else described - 8
         for begin in range(0, end, 3):
             path.write_bytes(raw[:begin] + bytes(len(raw) - begin))
             # The last bytes of an archive are zeros anyway.
