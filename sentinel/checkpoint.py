@@ -59,6 +59,22 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A box of a sharded tensor's elements, in a place and perhaps in a file of its own.
+
+    ``place`` is the index in the tensor of its first element, ``shape`` its extents, ``strides``
+    are as those of a tensor.
+    """
+
+    member: str
+    offset: int
+    size_bytes: int
+    place: tuple[int, ...]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor as its container's header describes it; no value has been read.
 
@@ -68,6 +84,9 @@ class Tensor:
     zeros mean "not yet updated" and not "damaged". ``strides`` count elements, as torch does;
     None when the elements lie row by row, as in every other container. ``big_endian`` says that
     the bytes of each element are the other way round.
+
+    A sharded tensor lies in ``pieces``, which tile its shape and are sorted by their place;
+    ``member`` and ``offset`` are then those of the first, ``size_bytes`` is that of all.
     """
 
     name: str
@@ -82,16 +101,23 @@ class Tensor:
     zero_at_init: bool = False
     strides: tuple[int, ...] | None = None
     big_endian: bool = False
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def boxes(self) -> tuple[Piece, ...]:
+        """Return where the elements lie: the pieces, for an unsharded tensor the one it is."""
+        whole = (self.member, self.offset, self.size_bytes, (0,) * len(self.shape))
+        return self.pieces or (Piece(*whole, self.shape, self.strides),)
 
     @property
     def is_plain(self) -> bool:
-        """Tell whether the bytes are the elements row by row, little-endian."""
-        return self.strides is None and not self.big_endian
+        """Tell whether the bytes (of each piece) are the elements row by row, little-endian."""
+        return not self.big_endian and all(box.strides is None for box in self.boxes)
 
     @property
     def is_dense(self) -> bool:
         """Tell whether the bytes are exactly the elements, each once, in whatever order."""
-        return self.strides is None or is_dense(self.shape, self.strides)
+        return all(box.strides is None or is_dense(box.shape, box.strides) for box in self.boxes)
 
     @property
     def numel(self) -> int:

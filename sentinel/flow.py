@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -21,9 +21,10 @@ from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
 from sentinel.formats.base import read_base
+from sentinel.formats.base_search import base_paths
 from sentinel.formats.discovery import place_in_run
+from sentinel.formats.hub_cache import cache_of
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
-from sentinel.regular import is_file
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
@@ -32,6 +33,7 @@ from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured, measure
+from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
 from sentinel.stats.zero_tail import zero_tails
 from sentinel.verdict import Finding, Verdict, worst_level
@@ -116,7 +118,8 @@ def conclude(
         "faults": faults_table(checkpoint),
     }
     if inspected.measured is not None:
-        tables["tensors"] = inspected.measured.tensors
+        before = past[0].tables.get("tensors") if past else None
+        tables["tensors"] = with_same_share(inspected.measured.tensors, before)
         tables["pairs"] = inspected.measured.pairs
         tables["effects"] = inspected.measured.effects
         if inspected.measured.optimizer is not None:
@@ -162,7 +165,13 @@ def past_after(previous: Judgement | Inspected | None) -> Past:
         "tensors": previous.measured.tensors,
         "pairs": previous.measured.pairs,
     }
-    return grown(Before(tables, holding), past)
+    older = tuple(replace(one, tables=_without_samples(one.tables)) for one in past[:1])
+    return grown(Before(tables, holding), (*older, *past[1:]))
+
+
+def _without_samples(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:
+    tensors = tables.get("tensors")
+    return tables if tensors is None else {**tables, "tensors": without_samples(tensors)}
 
 
 def judge(
@@ -220,24 +229,19 @@ def scan(
 
 
 def find_base(checkpoint: Checkpoint) -> Base | None:
-    """Return the base model the checkpoint names, None when it is not on this machine."""
-    named = checkpoint.settings.get("base.path") or (
-        checkpoint.adapter.base_model if checkpoint.adapter else None
-    )
-    if not isinstance(named, str) or named.startswith(_SHARES) or not _is_base(Path(named)):
-        return None
-    try:
-        return read_base(Path(named))
-    except (InputError, ConfigError):
-        # The base is not what was asked about; rules that need it say that it is missing.
-        return None
+    """Return the base model of a checkpoint, None when it is not found on this machine.
 
-
-def _is_base(path: Path) -> bool:
-    """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
-    if path.suffix == ".safetensors":
-        return is_file(path)
-    return any(is_file(path / name) for name in ("config.json", "model_index.json"))
+    It may lie where the checkpoint names it, in the cache of huggingface_hub, or beside the
+    checkpoint; `sentinel.formats.base_search` says in which order.
+    """
+    cache = cache_of(os.environ, Path(os.path.expanduser("~")))  # noqa: PTH111 - never raises
+    for path in base_paths(checkpoint, cache):
+        try:
+            return read_base(path)
+        except (ConfigError, InputError):
+            # The base is not what was asked about; rules that need it say that it is missing.
+            continue
+    return None
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

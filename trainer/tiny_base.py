@@ -23,9 +23,18 @@ TEXT = f"{STDLIB_PREFIX}[a-f]*.py"
 
 
 def build(
-    out: Path, *, steps: int = 150, seed: int = 0, text: str = TEXT, threads: int = 1
+    out: Path,
+    *,
+    steps: int = 150,
+    seed: int = 0,
+    text: str = TEXT,
+    threads: int = 1,
+    layers: int = 4,
+    hidden: int = 128,
 ) -> None:
     """Build the model, pre-train it for ``steps`` steps (0: random weights) and save it.
+
+    ``layers`` and ``hidden`` (a multiple of 8) are its size; its heads are four.
 
     One thread is the default: matrices this small gain little from a second one, and on a busy
     machine threads that wait for each other cost many times the work.
@@ -47,9 +56,9 @@ def build(
     tokenizer = byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
@@ -114,8 +123,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(argv)
-    build(options.out, steps=options.steps, seed=options.seed, threads=options.threads)
+    parser.add_argument("--text", default=TEXT)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=128)
+    options = vars(parser.parse_args(argv))
+    build(options.pop("out"), **options)
     return 0
 
 

@@ -108,11 +108,17 @@ def _pairs(inspected: Inspected, base: Base | None) -> pa.Table | None:
 def _metadata(checkpoint: Checkpoint) -> Mapping[str, Mapping[str, str]]:
     """Return what the headers carry beside tensors, by member; a broken one is a fault already."""
     from sentinel.errors import InputError
+    from sentinel.formats.containers.gguf import read_gguf
+    from sentinel.formats.containers.gguf_metadata import value_text
     from sentinel.formats.containers.safetensors import read_safetensors_header
 
-    found = {}
+    found: dict[str, Mapping[str, str]] = {}
     for member in checkpoint.members:
-        if member.path.endswith(".safetensors"):
-            with suppress(InputError):
-                found[member.path] = read_safetensors_header(checkpoint.root / member.path).metadata
+        path = checkpoint.root / member.path
+        with suppress(InputError):
+            if member.path.endswith(".safetensors"):
+                found[member.path] = read_safetensors_header(path).metadata
+            elif member.path.endswith(".gguf"):
+                values = read_gguf(path).metadata
+                found[member.path] = {key: value_text(value) for key, value in values.items()}
     return {path: metadata for path, metadata in found.items() if metadata}

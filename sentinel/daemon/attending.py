@@ -10,8 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from sentinel.daemon.arrivals import Arrivals, Arrived
-from sentinel.daemon.inspector import Inspector, Outcome, Reader
-from sentinel.flow import Inspected
+from sentinel.daemon.inspector import Inspector, Outcome, Read, Reader
 
 _EVERYTHING = Arrived(dirty=frozenset(), closed=frozenset(), rescan=True)
 
@@ -30,7 +29,7 @@ class InterruptibleReader:
         self._reader = reader
         self._reading = False
 
-    def call(self, fn: Callable[[Path], Inspected], path: Path) -> Inspected:
+    def call(self, fn: Callable[[Path], Read], path: Path) -> Read:
         """Return what the reader returns."""
         self._reading = True
         try:

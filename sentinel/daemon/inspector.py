@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Identity, path_text
 from sentinel.daemon.arrivals import Arrived
@@ -19,13 +19,17 @@ from sentinel.daemon.candidates import Candidates, identity_or_own, lying
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.lineage import Lineage
 from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
+from sentinel.daemon.second_reading import is_old, wants_second_reading
 from sentinel.daemon.settle import Pending, Settling
 from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, WorkerDiedError
-from sentinel.flow import Inspected, Judgement, conclude, inspect
+from sentinel.flow import Inspected, conclude, inspect
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.schema import Rule
+from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
+
+Read = TypeVar("Read")
 
 __all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
 
@@ -43,7 +47,6 @@ HOLD_S = 30.0
 _LOOK_AGAIN_S = 1.0
 _WRITE_AGAIN_MAX_S = 60.0
 _CLOSES_KEPT_S = 60.0
-_OLD_NS = 60_000_000_000
 
 
 class Runs(Protocol):
@@ -59,7 +62,7 @@ class Runs(Protocol):
 class Reader(Protocol):
     """Whoever runs the reading: the same process, or one that may die in its place."""
 
-    def call(self, fn: Callable[[Path], Inspected], path: Path) -> Inspected:
+    def call(self, fn: Callable[[Path], Read], path: Path) -> Read:
         """Return ``fn(path)``; raises WorkerDiedError."""
 
 
@@ -98,13 +101,16 @@ class Inspector:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
-        self._rules = tuple(rules)
         self._runs = runs
         self._settling = settling
         self._reader = reader
         self._on_note = on_note
-        self._base = base
-        self._baseline = baseline
+        # The sizes of the base's weights are remembered from one checkpoint to the next.
+        budget_bytes = FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES
+        norms = BaseNorms(budget_bytes, reader.call)
+        self._conclude = partial(
+            conclude, rules=tuple(rules), base=base, norms=norms, baseline=baseline
+        )
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
@@ -233,11 +239,9 @@ class Inspector:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
-        judgement = conclude(
-            inspected, rules=self._rules, base=self._base, past=past, baseline=self._baseline
-        )
-        if _wants_second_reading(waiting.first_reading, judgement, inspected):
-            wait_s = 0.0 if _is_old(inspected.checkpoint) else _LOOK_AGAIN_S
+        judgement = self._conclude(inspected, past=past)
+        if wants_second_reading(waiting.first_reading, judgement, inspected):
+            wait_s = 0.0 if is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)
             return None
         times = Times(waiting.seen_at, settled_at, measure_s=self._clock() - started_s)
@@ -320,30 +324,7 @@ class Inspector:
         self._given_up.pop(path, None)
 
 
-def _wants_second_reading(
-    first: Inspected | None, judgement: Judgement, inspected: Inspected
-) -> bool:
-    """Tell whether zeros must be seen twice.
-
-    Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
-    into it, so without a completion mark one reading of zeros proves nothing.
-    """
-    if judgement.checkpoint.complete or not judgement.unconfirmed:
-        return False
-    return first is None or _digests(first) != _digests(inspected)
-
-
-def _is_old(checkpoint: Checkpoint) -> bool:
-    """Tell whether nobody has written here for long enough not to be in the middle of it."""
-    newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
-    return time.time_ns() - newest_ns > _OLD_NS
-
-
 def _order(waiting: _Waiting) -> tuple[str, float, str]:
     candidate = waiting.candidate
     step = float("inf") if candidate.step is None else candidate.step
     return (candidate.group, step, str(candidate.path))
-
-
-def _digests(inspected: Inspected) -> list[object]:
-    return inspected.measured.tensors.column("digest").to_pylist() if inspected.measured else []

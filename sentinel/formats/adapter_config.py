@@ -43,6 +43,7 @@ def adapter_settings(
         "adapter.init": adapter.init,
         "adapter.rslora": adapter.rslora,
         "base.path": adapter.base_model,
+        "base.revision": as_text(content.get("revision")),
         "versions.peft": as_text(content.get("peft_version")),
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -1,19 +1,24 @@
 """The model under an adapter: its weights by module, unpacked shapes, and how they are packed.
 
 Headers, configuration files and a few small tensors (a JSON text, a shape) are read, never a
-weight. What the keys of each scheme mean is said in `sentinel.formats.quantized`.
+weight. What the keys of each scheme mean is said in `sentinel.formats.quantized`, what pickled
+models keep beside their tensors in `sentinel.formats.base_pickled`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Base, BaseWeight, Tensor, path_text
 from sentinel.errors import ConfigError, InputError, MissingMemberError
 from sentinel.formats.base_description import describe
+from sentinel.formats.base_gguf import gguf_file_in, read_gguf_base
+from sentinel.formats.base_pickled import Pickled, pickled_names, read_pickled
+from sentinel.formats.containers.gguf import GGUF_SUFFIX
 from sentinel.formats.containers.safetensors import read_safetensors_header
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import open_regular
 from sentinel.formats.layouts.base import files_at, place_at
@@ -29,7 +34,11 @@ if TYPE_CHECKING:
 _PIPELINE = "model_index.json"
 _STEMS = (MODEL, "diffusion_pytorch_model")
 _DENOISERS = frozenset({"transformer", "unet"})
+_SAFETENSORS = ".safetensors"
 _SMALL_BYTES = 64 * 1024
+
+SINGLE_FILES = (_SAFETENSORS, *TORCH_SUFFIXES)
+"""What the one file of a base may be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +53,27 @@ class _Model:
 def read_base(path: Path) -> Base:
     """Read a base model: a directory with `config.json`, a diffusers pipeline, or one file.
 
-    Its weights are safetensors, whole or in shards. Those packed in a way nobody here knows have
-    the scheme their configuration names, or "unknown", and no features. A pipeline's modules
-    have their component's name in front. Raises ConfigError when the path is no directory and no
-    safetensors file, InputError when a file is broken or not there.
+    Its weights are safetensors, whole or in shards, else GGUF or what torch pickled. Those packed
+    in a way nobody here knows have the scheme their configuration names, or "unknown", and no
+    features. A pipeline's modules have their component's name in front. Raises ConfigError when
+    the path is no directory and no file of weights, InputError when a file is broken or not
+    there.
     """
-    if is_file(path) and path.suffix == ".safetensors":
-        draft = Draft(path.parent)
-        draft.read_tensors(path.name)
-        draft.raise_first()
-        return _base(path, _model(path.parent, draft.tensors, Description()))
+    if is_file(path) and path.suffix == GGUF_SUFFIX:
+        return read_gguf_base(path)
+    if is_file(path) and path.suffix in SINGLE_FILES:
+        return _base(path, _read_file(path))
     if not is_directory(path):
         raise ConfigError(
             f"base '{path_text(path)}'",
-            fact="is no directory and no safetensors file",
+            fact="is no directory and no file of weights",
             todo="give the directory with its config.json",
         )
     components = _components(path)
     if not components:
-        return _base(path, _read_model(path))
+        files = files_at(path)
+        packed = gguf_file_in(path, files) if _stem_in(files) is None else None
+        return read_gguf_base(packed) if packed else _base(path, _read_model(path))
     models = {name: _read_model(path / name) for name in components}
     first = models[components[0]]
     weights = tuple(
@@ -83,7 +94,7 @@ def _components(path: Path) -> list[str]:
     place = place_at(path)
     if _PIPELINE not in place.files:
         return []
-    found = [name for name in sorted(place.directories) if _stem_in(files_at(path / name))]
+    found = [name for name in sorted(place.directories) if _holds_model(files_at(path / name))]
     return sorted(found, key=lambda name: name not in _DENOISERS)
 
 
@@ -97,35 +108,59 @@ def _inside(component: str, weight: BaseWeight) -> BaseWeight:
     )
 
 
+def _read_file(path: Path) -> _Model:
+    draft, pickled = Draft(path.parent), Pickled()
+    if path.suffix == _SAFETENSORS:
+        draft.read_tensors(path.name)
+    else:
+        pickled = read_pickled(draft, (path.name,))
+    draft.raise_first()
+    return _model(draft, pickled, Description())
+
+
 def _read_model(path: Path) -> _Model:
     files = place_at(path).files
     description = describe(path, files)
-    stem = _stem_in(files)
-    if stem is None:
+    draft, pickled = Draft(path), Pickled()
+    stem, names = _stem_in(files), pickled_names(files)
+    if stem is not None:
+        read_weights(draft, files, stem)
+    elif names:
+        pickled = read_pickled(draft, names)
+    else:
         raise MissingMemberError(
             f"base '{path_text(path)}'",
-            fact="holds no model.safetensors",
-            todo="give a model saved as safetensors",
+            fact="holds no model.safetensors and no pytorch_model.bin",
+            todo="give the directory that a model was saved to",
         )
-    draft = Draft(path)
-    read_weights(draft, files, stem)
     draft.raise_first()
-    return _model(path, draft.tensors, description)
+    return _model(draft, pickled, description)
+
+
+def _holds_model(files: frozenset[str]) -> bool:
+    return _stem_in(files) is not None or bool(pickled_names(files))
 
 
 def _stem_in(files: frozenset[str]) -> str | None:
     return next((stem for stem in _STEMS if has_weights(files, stem)), None)
 
 
-def _model(root: Path, tensors: Mapping[str, Tensor], description: Description) -> _Model:
-    small = _SmallReader(root)
-    unpacked = {
-        module: unpack(Stored(module, parts, description, small.read, small.metadata))
-        for module, parts in by_module(tensors).items()
-    }
-    found = {module: packed for module, packed in unpacked.items() if packed is not None}
-    weights = tuple(_weight(module, packed) for module, packed in found.items())
-    return _Model(weights, description.method, _compute_dtype(found.values(), description))
+def _model(draft: Draft, pickled: Pickled, description: Description) -> _Model:
+    small = _SmallReader(draft.root)
+    found: dict[str, Packed] = {}
+    for module, parts in by_module(draft.tensors).items():
+        values = pickled.values.get(module, {})
+        stored = Stored(module, parts, description, small.read, small.metadata, values)
+        packed = unpack(stored)
+        if packed is not None:
+            found[module] = packed
+    weights = [_weight(module, packed) for module, packed in found.items()]
+    weights += [one for module, one in pickled.wrapped.items() if module not in found]
+    named = {packed.compute_dtype for packed in found.values() if packed.scheme != "none"}
+    # The one precision that the packed weights are multiplied in, else the model's own.
+    named = (named | pickled.precisions) - {None}
+    compute_dtype = named.pop() if len(named) == 1 else description.dtype
+    return _Model(tuple(weights), description.method, compute_dtype)
 
 
 def _weight(module: str, packed: Packed) -> BaseWeight:
@@ -140,12 +175,6 @@ def _weight(module: str, packed: Packed) -> BaseWeight:
         in_features=as_count(shape[1]) if len(shape) > 1 else None,
         stored=tensor,
     )
-
-
-def _compute_dtype(found: Iterable[Packed], description: Description) -> str | None:
-    """Return the one precision the packed weights are multiplied in, else the model's own."""
-    named = {packed.compute_dtype for packed in found if packed.scheme != "none"} - {None}
-    return named.pop() if len(named) == 1 else description.dtype
 
 
 class _SmallReader:
@@ -170,7 +199,9 @@ class _SmallReader:
             return opened.read(tensor.size_bytes)
 
     def metadata(self, tensor: Tensor) -> Mapping[str, str]:
-        """Return the metadata of the file a tensor lies in."""
+        """Return the metadata of the file a tensor lies in; pickled ones have none."""
+        if not tensor.member.endswith(_SAFETENSORS):
+            return {}
         if tensor.member not in self._metadata:
             header = read_safetensors_header(self._root / tensor.member)
             self._metadata[tensor.member] = header.metadata

@@ -1,7 +1,7 @@
 """What the files beside a model's weights say about how they are packed.
 
-`config.json` holds it as `quantization_config` (older compressed-tensors: `compression_config`);
-some tools write files of their own beside it.
+`config.json` holds it as `quantization_config` (older compressed-tensors: `compression_config`,
+MLX: `quantization`); some tools write files of their own beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sentinel.formats.scalars import as_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SECTIONS = ("quantization_config", "compression_config")
+_SECTIONS = ("quantization_config", "compression_config", "quantization")
 
 # File → the section that holds the description ("" for the whole file), the method it implies.
 _FILES: Mapping[str, tuple[str, str | None]] = {
@@ -38,13 +38,13 @@ def describe(path: Path, files: frozenset[str]) -> Description:
     for section in _SECTIONS:
         found = _object(config.get(section))
         if found:
-            return Description(_method(found), found, dtype)
+            return Description(_method(found), found, dtype, config)
     for name, (section, implied) in _FILES.items():
         if name in files:
             content = read_json_object(path / name)
             settings = _object(content.get(section)) if section else content
-            return Description(_method(settings) or implied or "gptq", settings, dtype)
-    return Description(dtype=dtype)
+            return Description(_method(settings) or implied or "gptq", settings, dtype, config)
+    return Description(dtype=dtype, model=config)
 
 
 def _object(value: object) -> Mapping[str, object]:

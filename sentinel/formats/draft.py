@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from sentinel.checkpoint import (
     path_text,
 )
 from sentinel.errors import InputError, MissingMemberError
+from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
@@ -100,12 +101,10 @@ class Draft:
         except InputError as error:
             self.fault(error, "weights", name)
             return _EMPTY
-        for found in header.tensors:
-            tensor = Tensor(
-                found.name, name, found.dtype, found.shape, found.offset, found.size_bytes
-            )
-            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
-                self.fault(self._twice(tensor), "weights", name)
+        self.take(
+            Tensor(found.name, name, found.dtype, found.shape, found.offset, found.size_bytes)
+            for found in header.tensors
+        )
         return header.metadata
 
     def read_torch(self, name: str) -> object:
@@ -114,18 +113,23 @@ class Draft:
         Weights below a `state_dict` lose that prefix, and then nothing else counts as one.
         Returns None after a fault.
         """
-        found = self._torch_file(name, "weights")
+        found = self.torch_file(name, "weights")
         if found is None:
             return None
         wrapped = isinstance(found.tree, dict) and isinstance(found.tree.get(STATE_DICT), dict)
         prefix = f"{STATE_DICT}." if wrapped else ""
-        for tensor in found.tensors:
-            if not tensor.name.startswith(prefix):
-                continue
-            named = replace(tensor, name=tensor.name.removeprefix(prefix))
-            if self.tensors.setdefault(named.name, named) is not named:
-                self.fault(self._twice(named), "weights", name)
+        self.take(
+            replace(tensor, name=tensor.name.removeprefix(prefix))
+            for tensor in found.tensors
+            if tensor.name.startswith(prefix)
+        )
         return found.tree
+
+    def take(self, tensors: Iterable[Tensor]) -> None:
+        """Keep tensors of the weights; a second one of a name is a fault of its file."""
+        for tensor in tensors:
+            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                self.fault(self._twice(tensor), "weights", tensor.member)
 
     def read_arrays(self, name: str) -> None:
         """Note a file of NumPy's with weights and take its arrays."""
@@ -138,13 +142,28 @@ class Draft:
             return
         self.tensors |= {tensor.name: tensor for tensor in found}
 
+    def read_gguf(self, name: str) -> GgufFile | None:
+        """Note a GGUF file with weights, take its tensors and return it, None after a fault."""
+        if self.add_member(name, "weights") is None:
+            return None
+        try:
+            found = read_gguf(self.root / name, member=name)
+        except InputError as error:
+            self.fault(error, "weights", name)
+            return None
+        for tensor in found.tensors:
+            if self.tensors.setdefault(tensor.name, tensor) is not tensor:
+                self.fault(self._twice(tensor), "weights", name)
+        return found
+
     def read_optimizer(self, name: str) -> None:
         """Note a file of `torch.save` with an optimizer's state and take what it describes."""
-        found = self._torch_file(name, "optimizer")
+        found = self.torch_file(name, "optimizer")
         if found is not None:
             self.optimizer = optimizer_state_of(found.tree, name)
 
-    def _torch_file(self, name: str, part: Part) -> TorchFile | None:
+    def torch_file(self, name: str, part: Part) -> TorchFile | None:
+        """Note a file of `torch.save` and return what it says of itself, None after a fault."""
         if self.add_member(name, part) is None:
             return None
         try:

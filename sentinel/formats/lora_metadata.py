@@ -22,6 +22,7 @@ DIFFUSERS_KEY = "lora_adapter_metadata"
 LYCORIS_CONFIG = "lycoris_config.json"
 
 _LONGEST = 2**20
+_DENOISERS = frozenset({"transformer", "unet"})
 _FAMILIES: Mapping[str, str] = MappingProxyType(
     {"lora": "lora", "locon": "lora", "dylora": "lora", "diag-oft": "oft"}
 )
@@ -31,13 +32,13 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
     """Return the adapter that diffusers' metadata describes, None without such metadata.
 
-    What differs from the first component's alpha is a pattern for that component's modules.
+    What differs from the denoiser's alpha is a pattern for that component's modules.
     """
     components = _components(metadata.get(DIFFUSERS_KEY, ""))
     if not components:
         return None
     found = {name: adapter_config_of(fields) for name, fields in components.items()}
-    first = next(iter(found.values()))
+    first = found[min(found, key=lambda name: name not in _DENOISERS)]
     alphas = dict(first.alpha_pattern)
     for name, config in found.items():
         if config.alpha is not None:

@@ -58,6 +58,8 @@ MARKERS: Mapping[str, Marker] = MappingProxyType(
         "lora_B": _LORA_UP,
         "lora_down": _LORA_DOWN,
         "lora_up": _LORA_UP,
+        "lora_a": _LORA_DOWN,  # llama.cpp: `blk.0.attn_q.weight.lora_a`
+        "lora_b": _LORA_UP,
         "lora_mid": Marker("lora_mid", "lora"),
         # An embedding is looked up in A first, so there PEFT zeroes A.
         "lora_embedding_A": Marker("lora_down", "lora", _EVERYWHERE),
@@ -78,6 +80,7 @@ MARKERS: Mapping[str, Marker] = MappingProxyType(
         "lokr_w2_a": _part("lokr"),
         "lokr_w2_b": _part("lokr", _LYCORIS),
         "lokr_t2": _part("lokr"),
+        "lora_velora_embed": _part("lora"),
         "oft_R": _part("oft", _EVERYWHERE),
         "oft_R.scaled_oft": _part("oft"),
         "oft_blocks": _part("oft", _EVERYWHERE),
@@ -95,6 +98,11 @@ MARKERS: Mapping[str, Marker] = MappingProxyType(
         "pvera_lambda_d": _part("pvera"),
         "vblora_logits_A": _part("vblora"),
         "vblora_logits_B": _part("vblora"),
+        **{
+            f"vblora_logits_{side}_topk_{kept}": _part("vblora")
+            for side in "AB"
+            for kept in ("weights", "indices")
+        },
         "vblora_vector_bank": _part("vblora"),
         "randlora_A": _part("randlora"),
         "randlora_B": _part("randlora"),
@@ -128,6 +136,17 @@ MARKERS: Mapping[str, Marker] = MappingProxyType(
         "glora_D": _part("glora", _EVERYWHERE),
         "glora_E": _part("glora", _EVERYWHERE),
         **{f"glora_{name}.Xu": _part("glora") for name in "ABCDE"},
+        "adamss_A": _part("adamss"),
+        "adamss_B": _part("adamss", _EVERYWHERE),
+        "adamss_newB": _part("adamss"),
+        "shadow_down": _part("shadow"),
+        "shadow_up": _part("shadow", _EVERYWHERE),
+        "shadow_update_gate": _part("shadow"),
+        "shadow_update_transform": _part("shadow"),
+        "shadow_backbone": _part("shadow"),
+        "shadow_projection": _part("shadow"),
+        "shadow_hidden_projection": _part("shadow"),
+        "shadow_head": _part("shadow"),
         "lily_A": _part("lily"),
         "lily_B": _part("lily", _EVERYWHERE),
         "lily_router": _part("lily"),

@@ -1,7 +1,7 @@
 """What the names of checkpoints tell: the step, the run they belong to, and what is no checkpoint.
 
 Sources of the patterns: Transformers' `PREFIX_CHECKPOINT_DIR`, sd-scripts'
-`STEP_FILE_NAME` and `EPOCH_FILE_NAME`, Transformers' sharded file names.
+`STEP_FILE_NAME` and `EPOCH_FILE_NAME`, Transformers' and llama.cpp's sharded file names.
 """
 
 from __future__ import annotations
@@ -13,8 +13,12 @@ from pathlib import Path
 
 _STEP = re.compile(r"(?P<stem>.*?)[-_.]?(?:global_?step|checkpoint|step)s?[-_=]?(?P<step>\d{1,15})")
 _NUMBERED = re.compile(r"(?P<stem>.+?)[-_](?P<step>\d{6,15})")
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
+_SHARD = re.compile(
+    r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.gguf)"
+)
+_SUFFIXES = (".safetensors", ".gguf")
 _TEMPORARY = (".*", "tmp-checkpoint-*", "*-tmp", "*.tmp", "superseded-*")
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +28,22 @@ class Shard:
     stem: str
     number: int
     count: int
+    suffix: str = ".safetensors"
 
     def sibling(self, number: int) -> str:
         """Return the file name of another shard of the set."""
-        return f"{self.stem}-{number:05d}-of-{self.count:05d}.safetensors"
+        return f"{self.stem}-{number:05d}-of-{self.count:05d}{self.suffix}"
 
 
 def is_temporary(name: str) -> bool:
     """Tell whether a name marks something half-written, hidden or put aside."""
     return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name from a file stays inside its own directory."""
+    is_short = 0 < len(name) <= _LONGEST_NAME
+    return is_short and name not in {".", ".."} and not set(name) & set("/\\:\0")
 
 
 def step_of(name: str) -> int | None:
@@ -76,10 +87,12 @@ def shard_of(name: str) -> Shard | None:
     match = _SHARD.fullmatch(name)
     if not match or not 1 <= int(match["number"]) <= int(match["count"]):
         return None
-    return Shard(match["stem"], int(match["number"]), int(match["count"]))
+    return Shard(match["stem"], int(match["number"]), int(match["count"]), match["suffix"])
 
 
 def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".safetensors")
     shard = shard_of(path.name)
-    return shard.stem if shard else name
+    if shard:
+        return shard.stem
+    suffix = next((end for end in _SUFFIXES if path.name.endswith(end)), "")
+    return path.name.removesuffix(suffix)

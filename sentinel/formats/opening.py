@@ -6,10 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Member, path_text
-from sentinel.errors import ConfigError, InputError, TruncatedError
+from sentinel.errors import ConfigError, InputError, MissingMemberError, TruncatedError
+from sentinel.formats.containers.gguf import GGUF_SUFFIX, read_gguf
 from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.discovery import candidate_at, discover
+from sentinel.formats.distributed import SUFFIX as CHUNKS
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
 from sentinel.regular import is_directory
@@ -26,6 +28,9 @@ __all__ = [
     "open_checkpoint",
     "stat_members",
 ]
+
+
+_NOT_WHOLE = frozenset({TruncatedError.rule, MissingMemberError.rule})
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -56,13 +61,19 @@ def is_complete(candidate: Candidate) -> bool | None:
 def is_whole(candidate: Candidate) -> bool:
     """Tell whether every file with tensors is as long as it says itself."""
     members = stat_members(candidate.path, candidate.layout)
+    if any(member.path.endswith(CHUNKS) for member in members):
+        faults = _layout(candidate.layout).read(candidate.path).faults
+        return not any(fault.rule in _NOT_WHOLE for fault in faults)
     root = candidate.path if is_directory(candidate.path) else candidate.path.parent
     files = [root / member.path for member in members if member.part != "state"]
     pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
-    others = [file for file in files if file.name.endswith(plain.SUFFIX)]
+    others = [file for file in files if file.name.endswith((plain.SUFFIX, GGUF_SUFFIX))]
     try:
         for file in others:
-            read_safetensors_header(file)
+            if file.name.endswith(GGUF_SUFFIX):
+                read_gguf(file)
+            else:
+                read_safetensors_header(file)
         for file in pickled:
             _read_pickled(file)
     except InputError:

@@ -6,7 +6,8 @@ its settings and the parameters in it. bitsandbytes wraps its own state once mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeGuard
 
@@ -53,6 +54,27 @@ def optimizer_state_of(tree: object, member: str) -> OptimizerState | None:
             )
         )
     return OptimizerState(member, tuple(map(_group, known)), tuple(parameters), opaque)
+
+
+def merged(states: Iterable[OptimizerState]) -> OptimizerState | None:
+    """Return several optimizers of one checkpoint as one, None for none; groups are renumbered."""
+    known = list(states)
+    if not known:
+        return None
+    parameters: list[ParameterState] = []
+    groups: list[ParameterGroup] = []
+    for state in known:
+        parameters += [
+            replace(one, group=None if one.group is None else one.group + len(groups))
+            for one in state.parameters
+        ]
+        groups += state.groups
+    return OptimizerState(
+        known[0].member,
+        tuple(groups),
+        tuple(parameters),
+        sum(state.opaque_count for state in known),
+    )
 
 
 def _places(groups: list[dict[object, object]]) -> dict[object, int]:

@@ -20,9 +20,17 @@ PEFT_PREFIX = "base_model.model."
 
 _PEFT_ROOT = "base_model."
 _FLAT_PREFIXES = ("lora_", "lycoris_")
+_DIFFUSERS_ROOTS = ("transformer.", "unet.")
 _ADAPTER_ROOTS = (*_FLAT_PREFIXES, "diffusion_model.", "text_encoders.")
+_HOLDERS = frozenset({"model", "net", "network", "_forward_module"})
+"""Attributes under which a training module of Lightning's keeps the model it trains."""
+
+_BASE_LAYER = "base_layer"
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_COPIES = ("modules_to_save", "original_module", "base_layer")
+_COPIES = ("modules_to_save", "original_module", _BASE_LAYER)
+_INNER = frozenset({_BASE_LAYER, "token_adapter"})
+"""What PEFT puts between a module and its adapter: the layer below, the rows of some tokens."""
+
 _PACKED = frozenset({"_data", "_scale", "_shift"})
 _DIFFUSERS_LAYERS = frozenset({"lora", "lora_linear_layer"})
 _PROCESSOR_SUFFIX = "_lora"
@@ -49,7 +57,20 @@ def assign_roles(tensors: Iterable[Tensor], adapter: AdapterConfig | None) -> tu
     """
     known = tuple(tensors)
     modules = adapted_modules(tensor.name for tensor in known)
-    return tuple(_with_role(tensor, adapter, modules) for tensor in known)
+    with_base = holds_base(tensor.name for tensor in known)
+    return tuple(_with_role(tensor, adapter, modules, with_base=with_base) for tensor in known)
+
+
+def holds_base(keys: Iterable[str]) -> bool:
+    """Tell whether keys are those of a whole PEFT model, its frozen base among them.
+
+    PEFT saves an adapter without its name in the keys; a trainer that saves all parameters
+    leaves it there (``lora_A.default.weight``), and has each adapted weight as ``base_layer``.
+    """
+    known = list(keys)
+    return any(f".{_BASE_LAYER}." in key for key in known) and any(
+        parts.is_named for parts in map(_marked, known) if parts
+    )
 
 
 def adapted_modules(keys: Iterable[str]) -> frozenset[str]:
@@ -63,13 +84,20 @@ def is_adapter_key(key: str) -> bool:
 
 
 def role_of(
-    key: str, adapter: AdapterConfig | None = None, modules: Iterable[str] = ()
+    key: str,
+    adapter: AdapterConfig | None = None,
+    modules: Iterable[str] = (),
+    *,
+    with_base: bool = False,
 ) -> Assignment:
-    """Return what one key says; ``modules`` are those known to carry an adapter."""
+    """Return what one key says; ``modules`` are those known to carry an adapter.
+
+    ``with_base`` is what `holds_base` says of all keys.
+    """
     adapted = frozenset(modules)
     parts = _marked(key) or _sibling(key, adapted)
     if parts is None:
-        return _plain(key, adapter)
+        return _plain(key, adapter, with_base=with_base)
     if parts.tail == "bias" and parts.marker.role in {"lora_up", "lora_down"}:
         # `lora_bias=True`: the up layer's own bias, zero like the layer itself.
         return Assignment(parts.module, "bias", parts.marker.family, parts.marker.role == "lora_up")
@@ -85,10 +113,13 @@ class _Parts:
     marker: Marker
     tail: str
     is_peft: bool
+    is_named: bool = False
 
 
-def _with_role(tensor: Tensor, adapter: AdapterConfig | None, modules: frozenset[str]) -> Tensor:
-    found = role_of(tensor.name, adapter, modules)
+def _with_role(
+    tensor: Tensor, adapter: AdapterConfig | None, modules: frozenset[str], *, with_base: bool
+) -> Tensor:
+    found = role_of(tensor.name, adapter, modules, with_base=with_base)
     return replace(
         tensor,
         role=found.role,
@@ -102,6 +133,8 @@ def _segments(key: str) -> tuple[list[str], bool]:
     """Return a key's segments without wrappers and PEFT's prefix, and whether it had that."""
     found = [segment for segment in key.split(".") if segment not in _WRAPPERS] or [key]
     while len(found) > 1 and found[0] == "module":
+        del found[0]
+    if f"{'.'.join(found[1:3])}." == PEFT_PREFIX and found[0] in _HOLDERS:
         del found[0]
     is_peft = len(found) > 1 and f"{found[0]}." == _PEFT_ROOT
     if is_peft:
@@ -142,8 +175,13 @@ def _diffusers_module(before: list[str]) -> list[str] | None:
 
 
 def _parts(before: list[str], marker: Marker, after: list[str], *, is_peft: bool) -> _Parts:
-    module = [segment for segment in before if segment != "base_layer"]
-    return _Parts(".".join(module), marker, after[-1] if after else "", is_peft)
+    module = [segment for segment in before if segment not in _INNER]
+    if len(module) > 1 and module[-1] == "weight":
+        # llama.cpp names the parameter that is changed, not its module.
+        del module[-1]
+    tail = after[-1] if after else ""
+    is_named = is_peft and len(after) > (1 if tail in {"weight", "bias"} else 0)
+    return _Parts(".".join(module), marker, tail, is_peft, is_named)
 
 
 def _sibling(key: str, modules: frozenset[str]) -> _Parts | None:
@@ -157,7 +195,10 @@ def _sibling(key: str, modules: frozenset[str]) -> _Parts | None:
     if marker is None:
         return None
     parts = _parts(segments[:at], marker, segments[at + 1 :], is_peft=is_peft)
-    is_known = parts.module in modules or parts.module.startswith(_ADAPTER_ROOTS)
+    # ai-toolkit trains norms whole, under the model's own root; no base has tensors named so.
+    is_whole = marker.family in {"full", "norm"}
+    roots = (*_ADAPTER_ROOTS, *_DIFFUSERS_ROOTS) if is_whole else _ADAPTER_ROOTS
+    is_known = parts.module in modules or parts.module.startswith(roots)
     return parts if is_known else None
 
 
@@ -179,14 +220,16 @@ def _way(init: str, family: str, *, is_peft: bool) -> Way | None:
         return "lycoris"
     if init == "scalar":
         return "scalar"
-    # What `gaussian` names in C3A is the one tensor itself.
+    # What `gaussian` names in C3A is the one tensor itself; AdaMSS calls its own start orthogonal.
     known = init == "default" or (init in _ZERO_INITS and family != "c3a")
+    if family == "adamss":
+        known = init == "orthogonal"
     if not known and not (family == "miss" and init in _MISS_INITS):
         return None
     return "peft" if is_peft else "lycoris"
 
 
-def _plain(key: str, adapter: AdapterConfig | None) -> Assignment:
+def _plain(key: str, adapter: AdapterConfig | None, *, with_base: bool) -> Assignment:
     """Return the assignment of a key without marker: a whole copy, a base weight, or unknown."""
     segments, is_peft = _segments(key)
     while len(segments) > 2 and segments[-1] in _PACKED:  # noqa: PLR2004 - module, name, wrapper
@@ -197,9 +240,10 @@ def _plain(key: str, adapter: AdapterConfig | None) -> Assignment:
     if wrapper == "modules_to_save":
         return Assignment(module, "modules_to_save")
     if wrapper is not None:
-        return Assignment(module, "bias" if tail == "bias" and is_peft else "base")
-    if not is_peft:
-        return Assignment(module, "other")
+        is_trained = tail == "bias" and is_peft and not with_base
+        return Assignment(module, "bias" if is_trained else "base")
+    if not is_peft or with_base:
+        return Assignment(module, "base" if is_peft else "other")
     saved = adapter.modules_to_save if adapter is not None else ()
     if tail == "bias" and not any(name in segments for name in saved):
         return Assignment(module, "bias")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import InputError
-from sentinel.formats.naming import shard_of
+from sentinel.formats.naming import is_plain_name, shard_of
 from sentinel.formats.scalars import as_text
 
 if TYPE_CHECKING:
     from sentinel.formats.draft import Draft
 
 MODEL = "model"
+SUFFIX = ".safetensors"
 _MOST_FAULTS = 20
-_LONGEST_NAME = 255
 
 
 def index_name(stem: str = MODEL) -> str:
@@ -31,7 +31,7 @@ def has_weights(files: Collection[str], stem: str = MODEL) -> bool:
     return (
         f"{stem}.safetensors" in files
         or index_name(stem) in files
-        or any(shard.stem == stem for shard in map(shard_of, files) if shard)
+        or any((one.stem, one.suffix) == (stem, SUFFIX) for one in map(shard_of, files) if one)
     )
 
 
@@ -42,43 +42,50 @@ def is_indexed(files: Collection[str], stem: str = MODEL) -> bool | None:
     return index_name(stem) in files
 
 
-def read_weights(draft: Draft, files: Collection[str], stem: str = MODEL) -> None:
-    """Read the headers of all the weights; a shard that is named and not there is a fault."""
+def read_weights(
+    draft: Draft, files: Collection[str], stem: str = MODEL, *, folder: str = ""
+) -> None:
+    """Read the headers of all the weights; a shard that is named and not there is a fault.
+
+    ``folder``, with its slash, is where the files lie below the checkpoint.
+    """
     if f"{stem}.safetensors" in files:
-        draft.read_tensors(f"{stem}.safetensors")
+        draft.read_tensors(f"{folder}{stem}.safetensors")
     elif index_name(stem) in files:
-        _read_indexed(draft, index_name(stem))
+        _read_indexed(draft, index_name(stem), folder)
     else:
-        read_shard_set(draft, files, stem)
+        read_shard_set(draft, files, stem, folder=folder)
 
 
-def read_shard_set(draft: Draft, files: Collection[str], stem: str) -> None:
+def read_shard_set(draft: Draft, files: Collection[str], stem: str, *, folder: str = "") -> None:
     """Read the shards of a set by their names alone, without an index."""
-    found = [shard for shard in map(shard_of, sorted(files)) if shard and shard.stem == stem]
+    shards = [shard for shard in map(shard_of, sorted(files)) if shard]
+    found = [shard for shard in shards if (shard.stem, shard.suffix) == (stem, SUFFIX)]
     if not found:
         return
     largest = max(found, key=lambda shard: shard.count)
-    names = (largest.sibling(number) for number in range(1, largest.count + 1))
+    names = (f"{folder}{largest.sibling(at)}" for at in range(1, largest.count + 1))
     _read_members(draft, names)
 
 
-def _read_indexed(draft: Draft, name: str) -> None:
-    named = indexed_files(draft, name)
-    files = sorted(set(named.values()))
-    _read_members(draft, files)
-    check_index(draft, name, named)
+def _read_indexed(draft: Draft, index: str, folder: str) -> None:
+    named = indexed_files(draft, index, folder=folder)
+    _read_members(draft, sorted(set(named.values())))
+    check_index(draft, f"{folder}{index}", named)
 
 
-def indexed_files(draft: Draft, name: str) -> dict[str, str]:
+def indexed_files(draft: Draft, index: str, *, folder: str = "") -> dict[str, str]:
     """Note an index and return its files by tensor; none, after a fault, when it is of no use."""
+    name = f"{folder}{index}"
     content = draft.read_json(name, "weights", unique=True)
     if content is None:
         return {}
     weight_map = content.get("weight_map")
-    named = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
-    if not named:
+    found = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
+    if not found:
         draft.fault(_broken_index(draft, name, "has no usable weight_map"), "weights", name)
-    return named or {}
+        return {}
+    return {tensor: f"{folder}{file}" for tensor, file in found.items()}
 
 
 def check_index(draft: Draft, name: str, named: Mapping[str, str]) -> None:
@@ -120,13 +127,6 @@ def _tensor_files(weight_map: Mapping[object, object]) -> dict[str, str] | None:
             return None
         named[tensor] = file
     return named
-
-
-def is_plain_name(name: str) -> bool:
-    """Tell whether a name from a file stays inside its own directory."""
-    return (
-        0 < len(name) <= _LONGEST_NAME and name not in {".", ".."} and not set(name) & set("/\\:\0")
-    )
 
 
 def _read_members(draft: Draft, names: Iterable[str]) -> None:

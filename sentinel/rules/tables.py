@@ -57,6 +57,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "mean": "DOUBLE",
             "l2": "DOUBLE",
             "digest": "VARCHAR",
+            "same_share": "DOUBLE",
         },
         "pairs": {
             "module": "VARCHAR",

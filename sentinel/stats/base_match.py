@@ -1,13 +1,16 @@
 """Which module of a base an adapter's module lies on, though libraries name it differently.
 
 Transformers adds and drops prefixes when it loads (`model.` becomes `model.language_model.`), a
-diffusers pipeline puts the component's name in front, kohya flattens dots to underscores.
+diffusers pipeline puts the component's name in front, kohya flattens dots to underscores, and
+llama.cpp has names of its own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+
+from sentinel.stats.gguf_names import gguf_names, is_gguf_name
 
 _LONGEST_PREFIX = 4
 _FLAT_PREFIXES = ("lora_", "lycoris_")
@@ -26,6 +29,10 @@ def match_modules(adapter: Iterable[str], base: Iterable[str]) -> dict[str, str]
     found = {module: module for module in modules if module in known}
     free = known - found.keys()
     rest = [module for module in modules if module not in found]
+    if any(map(is_gguf_name, rest)) != any(map(is_gguf_name, free)):
+        found |= _renamed(rest, free)
+        free -= set(found.values())
+        rest = [module for module in rest if module not in found]
     found |= _flattened([module for module in rest if is_flat(module)], free)
     found |= _moved([module for module in rest if not is_flat(module)], free)
     return found
@@ -34,6 +41,22 @@ def match_modules(adapter: Iterable[str], base: Iterable[str]) -> dict[str, str]
 def is_flat(module: str) -> bool:
     """Tell whether a name is of kohya's kind, with underscores where the model has dots."""
     return "." not in module and module.startswith(_FLAT_PREFIXES)
+
+
+def _renamed(modules: list[str], free: set[str]) -> dict[str, str]:
+    """Return the matches of names of which one side's are llama.cpp's."""
+    if not any(map(is_gguf_name, modules)):
+        names = ((module, name) for module in modules for name in gguf_names(module))
+        pairs = [(module, name) for module, name in names if name in free]
+    else:
+        own = set(modules)
+        names = ((name, module) for module in sorted(free) for name in gguf_names(module))
+        pairs = [(name, module) for name, module in names if name in own]
+    found: dict[str, str] = {}
+    for module, match in pairs:
+        if module not in found and match not in found.values():
+            found[module] = match
+    return found
 
 
 def _flattened(modules: list[str], free: set[str]) -> dict[str, str]:

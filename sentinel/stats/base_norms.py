@@ -6,22 +6,22 @@ Only weights that an adapter changes are read, and only while they fit a budget:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentinel.errors import ChangedWhileReadError, InputError
+from sentinel.errors import ChangedWhileReadError, InputError, WorkerDiedError
 from sentinel.regular import is_file
 from sentinel.stats.floats import FLOATS
 from sentinel.stats.moments import Moments, Scratch, merge, moments_of
 from sentinel.stats.reading import MemberFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from sentinel.checkpoint import Base, BaseWeight, Tensor
@@ -45,11 +45,24 @@ class BaseNorm:
     zero_rows: int | None
 
 
+Call = Callable[[Callable[[Path], BaseNorm], Path], BaseNorm]
+"""Runs a reading of one file: here, or in a process that may die in our place."""
+
+
+def call_here(fn: Callable[[Path], BaseNorm], path: Path) -> BaseNorm:
+    """Read in this process."""
+    return fn(path)
+
+
 @dataclass(slots=True)
 class BaseNorms:
-    """Norms of base weights, each file's read once as long as it stays the same."""
+    """Norms of base weights, each file's read once as long as it stays the same.
+
+    ``call`` runs the readings; a weight on which it raised WorkerDiedError is not tried again.
+    """
 
     budget_bytes: int = FOUND_BUDGET_BYTES
+    call: Call = call_here
     _known: dict[_Key, BaseNorm] = field(default_factory=dict)
 
     def measure(self, base: Base, modules: Collection[str]) -> Mapping[str, BaseNorm]:
@@ -71,9 +84,11 @@ class BaseNorms:
             return None
         if key not in self._known:
             try:
-                norm = _read(root / tensor.member, tensor)
+                norm = self.call(partial(read_norm, tensor), root / tensor.member)
             except (ChangedWhileReadError, InputError):
                 return None
+            except WorkerDiedError:
+                norm = BaseNorm(None, None)
             if _identity(root, tensor) != key:
                 return None
             self._known[key] = norm
@@ -86,6 +101,7 @@ def _is_exact(weight: BaseWeight) -> bool:
     return (
         tensor is not None
         and weight.scheme == "none"
+        and tensor.is_plain
         and tensor.dtype in FLOATS
         and len(tensor.shape) > 1
         and tensor.numel > 0
@@ -102,8 +118,11 @@ def _identity(root: Path, tensor: Tensor) -> _Key | None:
     return str(path), tensor.name, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read(path: Path, tensor: Tensor) -> BaseNorm:
-    """Read a weight in bands of whole rows."""
+def read_norm(tensor: Tensor, path: Path) -> BaseNorm:
+    """Read a weight in bands of whole rows.
+
+    Raises ChangedWhileReadError and InputError as `MemberFile` does.
+    """
     scratch = Scratch()
     total, zero_rows = Moments(), 0
     with MemberFile(path) as file:

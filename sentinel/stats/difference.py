@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentinel.dtypes import DTYPES
+from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
+from sentinel.stats.bands import BAND_BYTES, in_rows, row_bytes
 from sentinel.stats.float8 import FLOAT8
 from sentinel.stats.floats import FLOATS
 from sentinel.stats.values import as_float64
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from sentinel.checkpoint import Tensor
@@ -66,7 +69,8 @@ def is_comparable(first: Tensor, second: Tensor) -> bool:
     if _order(first) != _order(second):
         return False
     if first.dtype == second.dtype:
-        return first.dtype in DTYPES and first.size_bytes == second.size_bytes
+        known = first.dtype in DTYPES or first.dtype in BLOCKS or first.dtype in COMPLEX
+        return known and first.size_bytes == second.size_bytes
     return _has_values(first.dtype) and _has_values(second.dtype)
 
 
@@ -78,11 +82,7 @@ def difference(
     Raises ChangedWhileReadError and UnreadableError as reading does.
     """
     total = _Total(first, second)
-    pieces = zip(
-        first_files.blocks(first, _buffer(first)),
-        second_files.blocks(second, _buffer(second)),
-        strict=True,
-    )
+    pieces = zip(_blocks(first, first_files), _blocks(second, second_files), strict=True)
     for ours, theirs in pieces:
         total.add(ours, theirs)
     return total.difference()
@@ -104,7 +104,7 @@ class _Total:
     def add(self, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> None:
         same_dtype = self._dtypes[0] == self._dtypes[1]
         if same_dtype:
-            self._identical += _same_bits(DTYPES[self._dtypes[0]].bits, ours, theirs)
+            self._identical += _same_bits(self._dtypes[0], ours, theirs)
         if not self._valued:
             return
         before, after = (
@@ -138,8 +138,11 @@ class _Total:
         )
 
 
-def _order(tensor: Tensor) -> tuple[int, ...] | None:
-    """Return the strides of elements that do not lie row by row, None of those that do."""
+def _order(tensor: Tensor) -> tuple[object, ...] | None:
+    """Return how the elements lie, None where they are read in the order of the shape."""
+    if tensor.pieces:
+        boxes = ((box.place, box.shape, box.strides) for box in tensor.pieces)
+        return None if _is_joinable(tensor) else tuple(boxes)
     if tensor.strides is None:
         return None
     expected = 1
@@ -150,16 +153,37 @@ def _order(tensor: Tensor) -> tuple[int, ...] | None:
     return None
 
 
+def _is_joinable(tensor: Tensor) -> bool:
+    """Tell whether pieces of shards can be put together in bounded memory."""
+    has_bytes = tensor.dtype in DTYPES and DTYPES[tensor.dtype].bits % _BYTE_BITS == 0
+    return has_bytes and tensor.is_plain and row_bytes(tensor) <= BAND_BYTES
+
+
+def _blocks(tensor: Tensor, files: MemberFiles) -> Iterator[NDArray[np.uint8]]:
+    buffer = _buffer(tensor)
+    if tensor.pieces and _is_joinable(tensor):
+        return in_rows(tensor, files.open, buffer)
+    return files.blocks(tensor, buffer)
+
+
 def _has_values(dtype: str) -> bool:
     return dtype in FLOATS or dtype in FLOAT8 or dtype in _NUMBERS
 
 
 def _buffer(tensor: Tensor) -> NDArray[np.uint8]:
-    whole = BLOCK_ELEMENTS * DTYPES[tensor.dtype].bits // _BYTE_BITS
+    if tensor.dtype in DTYPES:
+        whole = BLOCK_ELEMENTS * DTYPES[tensor.dtype].bits // _BYTE_BITS
+    else:
+        whole = BLOCK_ELEMENTS // _BYTE_BITS * unit_bytes(tensor.dtype)
     return np.empty(min(whole, max(tensor.size_bytes, 1)), np.uint8)
 
 
-def _same_bits(bits: int, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
+def _same_bits(dtype: str, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> int:
+    """Count the elements with the same bits; of a block type those of blocks that are the same."""
+    if dtype not in DTYPES:
+        same = (ours == theirs).reshape(-1, unit_bytes(dtype)).all(axis=1)
+        return int(np.count_nonzero(same)) * (BLOCKS[dtype].elements if dtype in BLOCKS else 1)
+    bits = DTYPES[dtype].bits
     if bits % _BYTE_BITS == 0:
         width = f"<u{bits // _BYTE_BITS}"
         return int(np.count_nonzero(ours.view(width) == theirs.view(width)))

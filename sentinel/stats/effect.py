@@ -63,6 +63,8 @@ TERMS: Mapping[str, tuple[Term, ...]] = MappingProxyType(
             ("a2", "a1"),
             ("b2", "b1"),
         ),
+        "adamss": (("adamss_B", "adamss_A"),),
+        "shadow": (("shadow_up", "shadow_down"),),
         "lily": (("lily_B",),),
         "poly": (("poly_lora_B", "poly_lora_A"),),
         "peanut": (("peanut_B", "peanut_A"),),
@@ -235,7 +237,7 @@ def _cancels(
         return None
     if len(tensor.shape) != 2 or tensor.shape[1] % 2:  # noqa: PLR2004 - a matrix; pairs
         return False
-    pieces = row_pieces(tensor, open_member(tensor.member))
+    pieces = row_pieces(tensor, open_member)
     return all(np.array_equal(piece[:, ::2], piece[:, 1::2]) for piece in pieces)
 
 

@@ -120,7 +120,7 @@ def _alpha(labelled: Labelled, moments: Mapping[str, Moments]) -> float | None:
 
 
 def _whole(tensor: Tensor, open_member: Opener) -> NDArray[np.float64]:
-    return np.concatenate(list(row_pieces(tensor, open_member(tensor.member))))
+    return np.concatenate(list(row_pieces(tensor, open_member)))
 
 
 def _kronecker_gram(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:

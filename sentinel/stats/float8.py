@@ -1,8 +1,8 @@
-"""The 8-bit float formats as tables of their 256 values.
+"""The 8-bit float formats, and the 4-bit one, as tables of their values.
 
 Sources: the OCP 8-bit Floating Point Specification (E4M3, E5M2), the OCP Microscaling
-Specification (E8M0), and https://arxiv.org/abs/2206.02915 (the FNUZ kinds: no negative zero, no
-infinity, NaN at 0x80 alone).
+Specification (E8M0, E2M1), and https://arxiv.org/abs/2206.02915 (the FNUZ kinds: no negative
+zero, no infinity, NaN at 0x80 alone).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SIGN = 0x80
+_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Float8:
-    """For each of the 256 codes its value (0.0 where not finite) and what kind it is."""
+    """For each code its value (0.0 where not finite) and what kind it is."""
 
     values: NDArray[np.float64]
     nan: NDArray[np.bool_]
@@ -41,9 +41,12 @@ def _signed(
     bias: int,
     nan_codes: tuple[int, ...],
     inf_codes: tuple[int, ...] = (),
+    *,
+    bits: int = _BITS,
 ) -> Float8:
-    codes = np.arange(256)
-    magnitude = codes & (_SIGN - 1)
+    codes = np.arange(1 << bits)
+    sign = 1 << (bits - 1)
+    magnitude = codes & (sign - 1)
     exponent = magnitude >> mantissa_bits
     fraction = (magnitude & ((1 << mantissa_bits) - 1)) / float(1 << mantissa_bits)
     normal = exponent > 0
@@ -52,7 +55,7 @@ def _signed(
         (1.0 + fraction) * 2.0 ** (exponent.astype(np.float64) - bias),
         fraction * 2.0 ** (1 - bias),
     )
-    values = np.where(codes & _SIGN, -values, values)
+    values = np.where(codes & sign, -values, values)
     nan, inf = np.isin(codes, nan_codes), np.isin(codes, inf_codes)
     zero = (magnitude == 0) & ~nan
     return Float8(
@@ -82,3 +85,6 @@ FLOAT8: Mapping[str, Float8] = MappingProxyType(
     }
 )
 """By safetensors name."""
+
+FLOAT4 = _signed(1, 1, (), bits=4)
+"""E2M1, the F4 of safetensors: its 16 codes are all finite."""

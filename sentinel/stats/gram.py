@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.stats.bands import BAND_BYTES, read_band
 from sentinel.stats.values import as_float64, is_decodable
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from sentinel.checkpoint import Tensor
     from sentinel.stats.reading import MemberFile
-
-PIECE_BYTES = 8 * 1024 * 1024
-"""Bytes of a matrix in memory at a time."""
 
 LARGEST_RANK = 4096
 """Above this a Gram matrix would outgrow the adapter; no adapter trains such a rank."""
@@ -47,50 +45,50 @@ def product_norm(
     left: Tensor, right: Tensor, open_member: Callable[[str], MemberFile]
 ) -> float | None:
     """Return the Frobenius norm of left [m, r] times right [r, n], None when it is not finite."""
-    left_gram = _gram(left, open_member(left.member), by_rows=True)
-    right_gram = _gram(right, open_member(right.member), by_rows=False)
+    left_gram = _gram(left, open_member, by_rows=True)
+    right_gram = _gram(right, open_member, by_rows=False)
     norm = math.sqrt(max(0.0, float(np.sum(left_gram * right_gram))))
     return norm if math.isfinite(norm) else None
 
 
-def row_pieces(tensor: Tensor, file: MemberFile) -> Iterator[NDArray[np.float64]]:
+def row_pieces(
+    tensor: Tensor, open_member: Callable[[str], MemberFile]
+) -> Iterator[NDArray[np.float64]]:
     """Yield a matrix in bands of whole rows [count, columns], axes behind the first as one."""
-    rows = tensor.shape[0]
-    columns = tensor.numel // rows if rows else 0
-    if not rows * columns:
-        return
-    row_bytes = tensor.size_bytes // rows
-    step = max(1, PIECE_BYTES // row_bytes)
-    for start in range(0, rows, step):
-        count = min(step, rows - start)
-        data = file.read(tensor.offset + start * row_bytes, count * row_bytes)
-        yield as_float64(tensor.dtype, data).reshape(count, columns)
+    if tensor.numel:
+        yield from _bands(tensor, open_member, axis=0)
 
 
-def _gram(tensor: Tensor, file: MemberFile, *, by_rows: bool) -> NDArray[np.float64]:
+def _gram(
+    tensor: Tensor, open_member: Callable[[str], MemberFile], *, by_rows: bool
+) -> NDArray[np.float64]:
     """Return MᵀM of a tall matrix (``by_rows``) or MMᵀ of a wide one, both [r, r]."""
     rows = tensor.shape[0]
     rank = (tensor.numel // rows if rows else 0) if by_rows else rows
     gram = np.zeros((rank, rank))
     pieces = row_pieces if by_rows else _column_pieces
-    for piece in pieces(tensor, file):
+    for piece in pieces(tensor, open_member):
         gram += piece.T @ piece if by_rows else piece @ piece.T
     return gram
 
 
-def _column_pieces(tensor: Tensor, file: MemberFile) -> Iterator[NDArray[np.float64]]:
+def _column_pieces(
+    tensor: Tensor, open_member: Callable[[str], MemberFile]
+) -> Iterator[NDArray[np.float64]]:
     """Yield a wide matrix in bands of columns: every row's part of the band lies apart."""
-    if tensor.size_bytes <= PIECE_BYTES:
-        yield from row_pieces(tensor, file)
-        return
-    rows = tensor.shape[0]
-    columns = tensor.numel // rows
-    item_bytes = tensor.size_bytes // tensor.numel
-    step = max(1, PIECE_BYTES // (rows * item_bytes))
-    for start in range(0, columns, step):
-        count = min(step, columns - start)
-        band = np.empty((rows, count))
-        for row in range(rows):
-            begin = tensor.offset + (row * columns + start) * item_bytes
-            band[row] = as_float64(tensor.dtype, file.read(begin, count * item_bytes))
-        yield band
+    if tensor.size_bytes <= BAND_BYTES:
+        yield from row_pieces(tensor, open_member)
+    else:
+        yield from _bands(tensor, open_member, axis=1)
+
+
+def _bands(
+    tensor: Tensor, open_member: Callable[[str], MemberFile], *, axis: int
+) -> Iterator[NDArray[np.float64]]:
+    extent = tensor.shape[axis]
+    step = max(1, BAND_BYTES * extent // tensor.size_bytes)
+    for start in range(0, extent, step):
+        count = min(step, extent - start)
+        band = read_band(tensor, open_member, axis=axis, start=start, count=count)
+        values = as_float64(tensor.dtype, band.reshape(-1))
+        yield values.reshape(count if axis == 0 else tensor.shape[0], -1)

@@ -15,6 +15,7 @@ from sentinel.stats.moments import Moments, Scratch, block_moments, merge
 from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.reading import MemberFiles, current_identity
+from sentinel.stats.samples import Sampler
 from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def measure(
     with MemberFiles(checkpoint) as files:
         reader = _Reader(files, digest=digest, tick=tick or _no_tick)
         numbers = {tensor.name: reader.read(tensor) for tensor in weights}
-        moments = {name: found for name, (found, _digest) in numbers.items()}
+        moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
         pairs = [
             pair_row(pair, moments, checkpoint.adapter, files.open) for pair in find_pairs(weights)
         ]
@@ -92,13 +93,16 @@ class _Reader:
         self._scratch = Scratch()
         self._buffer = np.empty(self._scratch.block_bytes, np.uint8)
 
-    def read(self, tensor: Tensor) -> tuple[Moments, str | None]:
+    def read(self, tensor: Tensor) -> tuple[Moments, str | None, bytes | None]:
+        """Return the moments of a tensor, its digest where asked for, and its sample."""
         if not tensor.is_dense:
-            return Moments(tensor.numel, None, None, None, None), None
+            return Moments(tensor.numel, None, None, None, None), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
+        sampler = Sampler(tensor)
         total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0
         for block in self._files.blocks(tensor, self._buffer):
             total = merge(total, block_moments(tensor.dtype, block, self._scratch))
+            sampler.take(block)
             if hasher:
                 hasher.update(block.data)
             unticked += block.size
@@ -106,7 +110,7 @@ class _Reader:
                 self._tick(unticked)
                 unticked = 0
         self._tick(unticked)
-        return total, hasher.hexdigest() if hasher else None
+        return total, hasher.hexdigest() if hasher else None, sampler.bytes()
 
 
 def _no_tick(_size_bytes: int) -> None:

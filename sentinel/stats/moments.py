@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sentinel.dtypes import DTYPES
-from sentinel.stats.float8 import FLOAT8, Float8
+from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
+from sentinel.stats.float8 import FLOAT4, FLOAT8, Float8
 from sentinel.stats.floats import FLOATS, FloatFormat
+from sentinel.stats.groups import block_groups, complex_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,9 @@ _INTEGERS: dict[str, np.dtype[np.integer]] = {
     "I64": np.dtype("<i8"),
     "U64": np.dtype("<u8"),
 }
+
+
+_F6 = frozenset({"F6_E2M3", "F6_E3M2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,28 +114,50 @@ def moments_of(dtype: str, data: NDArray[np.uint8], scratch: Scratch | None = No
     """Return the moments of the values in ``data``, raw little-endian bytes of a tensor.
 
     The length of ``data`` is a multiple of the element's size. A dtype whose values this
-    kernel cannot tell apart (F4, F6, complex, unknown) has None for every count.
+    kernel cannot tell apart has None for every count. Complex numbers have counts alone; of F6,
+    which has no NaN and no Inf, nobody says in which order its bits lie, so that zeros are only
+    known when all is zero. The values of a block type are counted by the scales of their block,
+    see `sentinel.stats.groups`.
     """
     scratch = scratch or Scratch()
+    step = scratch.block_bytes - scratch.block_bytes % unit_bytes(dtype)
     total = Moments()
-    for start in range(0, data.size, scratch.block_bytes):
-        block = data[start : start + scratch.block_bytes]
+    for start in range(0, data.size, step):
+        block = data[start : start + step]
         total = merge(total, block_moments(dtype, block, scratch))
     return total
 
 
 def block_moments(dtype: str, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
     """Return the moments of one block, at most ``scratch.block_bytes`` bytes."""
-    bits = DTYPES[dtype].bits if dtype in DTYPES else 8
     if not block.size:
         return Moments()
     if dtype in FLOATS:
         return _float_moments(FLOATS[dtype], block, scratch)
     if dtype in FLOAT8:
-        return _float8_moments(FLOAT8[dtype], block)
+        return _coded_moments(FLOAT8[dtype], np.bincount(block, minlength=256))
     if dtype in _INTEGERS:
         return _integer_moments(block.view(_INTEGERS[dtype]))
-    return Moments(block.size * 8 // bits, None, None, None, None)
+    return _odd_moments(dtype, block)
+
+
+def _odd_moments(dtype: str, block: NDArray[np.uint8]) -> Moments:
+    """Return the moments of a block of values that share bytes or have parts."""
+    if dtype == "F4":
+        pairs = np.bincount(block, minlength=256).reshape(16, 16)
+        return _coded_moments(FLOAT4, pairs.sum(axis=0) + pairs.sum(axis=1))
+    if dtype in COMPLEX:
+        found = complex_groups(dtype, block)
+        return Moments(found.count, found.nan, found.inf, found.zero, None)
+    if dtype in BLOCKS:
+        found = block_groups(dtype, block)
+        numel = found.count * found.values
+        zero_count = numel if found.zero == found.count else None
+        return Moments(numel, found.nan * found.values, found.inf * found.values, zero_count, None)
+    numel = block.size * 8 // (DTYPES[dtype].bits if dtype in DTYPES else 8)
+    if dtype in _F6:
+        return Moments(numel, 0, 0, None if block.any() else numel, None)
+    return Moments(numel, None, None, None, None)
 
 
 def _float_moments(form: FloatFormat, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
@@ -190,8 +216,8 @@ def _sums(values: NDArray[np.float64]) -> tuple[float, float]:
     return total + float(rest.sum()), squares + float(np.dot(rest, rest))
 
 
-def _float8_moments(form: Float8, block: NDArray[np.uint8]) -> Moments:
-    histogram = np.bincount(block, minlength=256)
+def _coded_moments(form: Float8, histogram: NDArray[np.integer]) -> Moments:
+    """Return the moments of values by how often each code occurs."""
     present = (histogram > 0) & form.finite
     weights = histogram[form.finite].astype(np.float64)
     values = form.values[form.finite]
@@ -199,7 +225,7 @@ def _float8_moments(form: Float8, block: NDArray[np.uint8]) -> Moments:
     low = float(form.values[present].min()) if count else None
     high = float(form.values[present].max()) if count else None
     return Moments(
-        numel=block.size,
+        numel=int(histogram.sum()),
         nan_count=int(histogram[form.nan].sum()),
         inf_count=int(histogram[form.inf].sum()),
         zero_count=int(histogram[form.zero].sum()),

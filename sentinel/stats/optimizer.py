@@ -133,7 +133,7 @@ class _Reader:
 
     def vanished(self, first: Tensor, second: Tensor) -> int | None:
         """Count the elements whose second moment is zero and whose first is not."""
-        same = (first.shape, first.strides) == (second.shape, second.strides)
+        same = _order(first) == _order(second)
         if not same or first.dtype not in FLOATS or second.dtype not in FLOATS:
             return None
         if not first.is_dense:
@@ -151,6 +151,11 @@ class _Reader:
             int(np.count_nonzero(_nonzero(first.dtype, one) & ~_nonzero(second.dtype, other)))
             for one, other in pieces
         )
+
+
+def _order(tensor: Tensor) -> list[tuple[object, ...]]:
+    """Return what is equal for two tensors whose elements lie in the same order."""
+    return [tensor.shape, *((box.place, box.shape, box.strides) for box in tensor.boxes)]
 
 
 def _nonzero(dtype: str, block: NDArray[np.uint8]) -> NDArray[np.bool_]:

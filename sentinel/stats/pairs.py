@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from sentinel.stats.moments import Moments
     from sentinel.stats.reading import MemberFile
 
+_STACKED_AXES = 3
 _COMPONENTS = {
     "lora_unet": "unet",
+    "oft_unet": "unet",
     "lora_te": "text_encoder",
     "lora_te1": "text_encoder",
     "lora_te2": "text_encoder_2",
@@ -27,7 +29,10 @@ _COMPONENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The matrices of one module; ``up`` is [out, r], ``down`` [r, in], kernels behind."""
+    """The matrices of one module; ``up`` is [out, r], ``down`` [r, in], kernels behind.
+
+    Those of experts may be stacked: [experts, out, r] and [experts, r, in].
+    """
 
     module: str
     up: Tensor
@@ -39,6 +44,28 @@ class Pair:
     def zero_side(self) -> Tensor | None:
         """Return the matrix that the initialisation sets to zero, None when it has none."""
         return next((side for side in (self.up, self.down) if side.zero_at_init), None)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Tell whether the first axis of both counts experts."""
+        up, down = self.up.shape, self.down.shape
+        if len(up) != _STACKED_AXES or len(down) != _STACKED_AXES:
+            return False
+        return (up[0], up[2]) == down[:2] and up[1] != down[0]
+
+    @property
+    def rank(self) -> int:
+        """Return the rank, 0 of a matrix without axes."""
+        shape = self.down.shape[1:] if self.is_stacked else self.down.shape
+        return shape[0] if shape else 0
+
+    @property
+    def features(self) -> tuple[int | None, int | None]:
+        """Return the outputs and the inputs of the weight that is changed."""
+        up, down = self.up.shape, self.down.shape
+        if self.is_stacked:
+            return up[1], down[2]
+        return up[0] if up else None, down[1] if len(down) > 1 else None
 
 
 def find_pairs(tensors: Iterable[Tensor]) -> tuple[Pair, ...]:
@@ -76,8 +103,8 @@ def pair_row(
     ``moments`` are the tensors' by name; ``open_member`` gives the open file of a member.
     """
     up, down = moments[pair.up.name], moments[pair.down.name]
-    rank = pair.down.shape[0] if pair.down.shape else 0
-    alpha, scale = scale_of(pair.module, rank, alpha_value(pair.alpha, moments), adapter)
+    alpha, scale = scale_of(pair.module, pair.rank, alpha_value(pair.alpha, moments), adapter)
+    outputs, inputs = pair.features
     side = pair.zero_side
     return {
         "module": pair.module,
@@ -87,7 +114,7 @@ def pair_row(
         "down": pair.down.name,
         "up_dtype": pair.up.dtype,
         "down_dtype": pair.down.dtype,
-        "rank": rank,
+        "rank": pair.rank,
         "alpha": alpha,
         "scale": scale,
         "zero_side": side.name if side else None,
@@ -97,8 +124,8 @@ def pair_row(
         "down_l2": down.l2,
         "up_rms": _rms(up),
         "down_rms": _rms(down),
-        "in_features": pair.down.shape[1] if len(pair.down.shape) > 1 else None,
-        "out_features": pair.up.shape[0] if pair.up.shape else None,
+        "in_features": inputs,
+        "out_features": outputs,
         "norm": _norm(pair, (up, down), scale, open_member),
         "base_norm": None,
     }
@@ -108,7 +135,8 @@ def alpha_value(alpha: Tensor | None, moments: Mapping[str, Moments]) -> float |
     """Return the number in a module's own alpha tensor, None when it has no such tensor."""
     if alpha is None or alpha.numel != 1:
         return None
-    return moments[alpha.name].mean
+    # Of one value the least is the value; integers, which diffusers writes, have no mean.
+    return moments[alpha.name].min
 
 
 def _rms(moments: Moments) -> float | None:
@@ -123,7 +151,7 @@ def _norm(
     scale: float | None,
     open_member: Callable[[str], MemberFile],
 ) -> float | None:
-    if scale is None or pair.has_mid or not multiplicable(pair.up, pair.down):
+    if scale is None or pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
         return None
     if any(side.nan_count != 0 or side.inf_count != 0 for side in moments):
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from sentinel.checkpoint import Identity, path_text
-from sentinel.dtypes import DTYPES
+from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
 from sentinel.errors import ChangedWhileReadError, InputError, UnreadableError
 from sentinel.regular import open_file
 
@@ -121,12 +121,32 @@ class MemberFiles:
         return self._open[member]
 
     def blocks(self, tensor: Tensor, buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield a dense tensor's bytes, little-endian, in pieces of the buffer's size."""
-        file = self.open(tensor.member)
-        for piece in file.blocks(tensor.offset, tensor.size_bytes, buffer):
-            if tensor.big_endian:
-                piece.view(f"u{DTYPES[tensor.dtype].bits // 8}").byteswap(inplace=True)
-            yield piece
+        """Yield a dense tensor's bytes, little-endian, in blocks of whole values.
+
+        They are as long as the buffer has room for, come in the order in which they lie, and none
+        reaches over two pieces of shards.
+        """
+        if not tensor.size_bytes:
+            return
+        whole = buffer[: buffer.size - buffer.size % unit_bytes(tensor.dtype)]
+        for box in tensor.boxes:
+            for block in self.open(box.member).blocks(box.offset, box.size_bytes, whole):
+                if tensor.big_endian:
+                    _turn(tensor.dtype, block)
+                yield block
+
+
+def _turn(dtype: str, piece: NDArray[np.uint8]) -> None:
+    """Turn the bytes of each number round, of blocks those of the scales."""
+    if dtype not in BLOCKS:
+        part = DTYPES[COMPLEX.get(dtype, dtype)]
+        piece.view(f"u{part.bits // 8}").byteswap(inplace=True)
+        return
+    blocks = piece.reshape(-1, BLOCKS[dtype].size_bytes)
+    for scale in BLOCKS[dtype].scales:
+        words = blocks[:, scale.offset : scale.offset + scale.size_bytes]
+        turned = words.reshape(len(blocks), -1, scale.word_bytes)[:, :, ::-1]
+        words[:] = turned.reshape(words.shape)
 
 
 def current_identity(checkpoint: Checkpoint) -> Identity:

@@ -39,6 +39,7 @@ TENSORS = pa.schema(
         ("mean", pa.float64()),
         ("l2", pa.float64()),
         ("digest", pa.string()),
+        ("sample", pa.binary()),
     ]
 )
 PAIRS = pa.schema(
@@ -130,7 +131,7 @@ _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 def tensor_row(
-    tensor: Tensor, part: str, moments: Moments, digest: str | None
+    tensor: Tensor, part: str, moments: Moments, digest: str | None, sample: bytes | None = None
 ) -> dict[str, object]:
     """Return one row of the table ``tensors``."""
     return {
@@ -154,6 +155,7 @@ def tensor_row(
         "mean": moments.mean,
         "l2": moments.l2,
         "digest": digest,
+        "sample": sample,
     }
 
 

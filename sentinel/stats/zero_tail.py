@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.checkpoint import Fault, path_text
-from sentinel.dtypes import DTYPES, is_float
+from sentinel.dtypes import BLOCKS, DTYPES, is_float
 from sentinel.stats.reading import MemberFiles
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _RANDOM_ROLES = frozenset({"lora_down", "lora_mid", "magnitude"})
 
 
 def zero_tails(checkpoint: Checkpoint, measured: Measured) -> tuple[Fault, ...]:
-    """Return a fault for each safetensors file whose end reads as if it was never written.
+    """Return a fault for each safetensors or GGUF file whose end reads as if never written.
 
     Rows and tensors of zeros have other causes too, and rules of their own. So the zeros must
     reach over more than a row of a float tensor and begin inside a row, or where a page of the
@@ -47,8 +47,11 @@ def zero_tails(checkpoint: Checkpoint, measured: Measured) -> tuple[Fault, ...]:
         if count is not None and count == numel
     }
     ends: dict[str, list[Tensor]] = {}
+    # Of a file of chunks the last tensor is not the last thing in it.
+    sharded = {piece.member for tensor in checkpoint.tensors for piece in tensor.pieces}
     for tensor in checkpoint.tensors:
-        if tensor.member.endswith(".safetensors"):
+        is_laid = tensor.member.endswith((".safetensors", ".gguf"))
+        if is_laid and tensor.member not in sharded:
             ends.setdefault(tensor.member, []).append(tensor)
     with MemberFiles(checkpoint) as files:
         found = (_zero_tail(tensors, zeros, files) for tensors in ends.values())
@@ -69,12 +72,16 @@ def _zero_tail(tensors: Iterable[Tensor], zeros: set[str], files: MemberFiles) -
 
 def _torn(tensor: Tensor, lost: list[Tensor], file: MemberFile) -> Fault | None:
     """Return the fault when zeros begin in the middle of a row of ``tensor``."""
-    if not is_float(tensor.dtype) or DTYPES[tensor.dtype].bits % 8 or not tensor.shape:
+    row_bytes = _row_bytes(tensor)
+    if row_bytes is None:
         return None
     tail_bytes = _zero_bytes_at_end(tensor, file)
+    if tensor.dtype in BLOCKS:
+        # The last codes of a block are often zero, and prove nothing.
+        tail_bytes -= tail_bytes % BLOCKS[tensor.dtype].size_bytes
     begin = tensor.offset + tensor.size_bytes - tail_bytes
     total = tail_bytes + sum(one.size_bytes for one in lost)
-    if total < SECTOR_BYTES or not _is_torn(tensor, tail_bytes, begin, lost):
+    if total < SECTOR_BYTES or not _is_torn(row_bytes, tail_bytes, begin, lost):
         return None
     member = path_text(tensor.member)
     after = f", as is all of the {len(lost)} after it" if lost else ""
@@ -90,8 +97,19 @@ def _torn(tensor: Tensor, lost: list[Tensor], file: MemberFile) -> Fault | None:
     )
 
 
-def _is_torn(tensor: Tensor, tail_bytes: int, begin: int, lost: Iterable[Tensor]) -> bool:
-    row_bytes = tensor.shape[-1] * DTYPES[tensor.dtype].bits // 8
+def _row_bytes(tensor: Tensor) -> int | None:
+    """Return the bytes of a row of floats, None of anything else."""
+    if not tensor.shape:
+        return None
+    if tensor.dtype in BLOCKS:
+        block = BLOCKS[tensor.dtype]
+        return tensor.shape[-1] // block.elements * block.size_bytes
+    if not is_float(tensor.dtype) or DTYPES[tensor.dtype].bits % 8:
+        return None
+    return tensor.shape[-1] * DTYPES[tensor.dtype].bits // 8
+
+
+def _is_torn(row_bytes: int, tail_bytes: int, begin: int, lost: Iterable[Tensor]) -> bool:
     in_a_row = tail_bytes % row_bytes != 0
     if tail_bytes <= row_bytes:
         # The last columns of a rank that was made smaller are as short as this.

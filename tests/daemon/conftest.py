@@ -151,6 +151,7 @@ class Saves:
         nan: bool = False,
         like: int | None = None,
         side: int = 16,
+        keys: tuple[str, str] = ("lora_unet_a.lora_down.weight", "lora_unet_a.lora_up.weight"),
     ) -> bytes:
         """The bytes of one file as sd-scripts writes it, with the values of step ``like``."""
         moved = (step if like is None else like) or 0
@@ -159,11 +160,8 @@ class Saves:
         up = (up * (not zero)).astype(np.float32)
         up[0, 0] = np.nan if nan else up[0, 0]
         down = generator.uniform(-0.2, 0.2, (4, side)).astype(np.float32)
-        tensors = {
-            "lora_unet_a.lora_down.weight": down,
-            "lora_unet_a.lora_up.weight": up,
-            "lora_unet_a.alpha": np.array(4, np.float32),
-        }
+        tensors = dict(zip(keys, (down, up), strict=True))
+        tensors[f"{keys[0].partition('.lora_')[0]}.alpha"] = np.array(4, np.float32)
         metadata = {"ss_network_module": "networks.lora", "ss_lr_warmup_steps": "0"}
         return save(tensors, metadata if step is None else metadata | {"ss_steps": str(step)})
 
@@ -182,7 +180,8 @@ class Saves:
         """Write one of the bundled trainer's directories and rename it into its place."""
         being_written = path.with_name(f".tmp-{path.name}")
         being_written.mkdir(parents=True)
-        weights = cls.single(step, **how)
+        keys = ("base_model.model.a.lora_A.weight", "base_model.model.a.lora_B.weight")
+        weights = cls.single(step, keys=keys, **how)
         (being_written / "adapter_model.safetensors").write_bytes(weights)
         (being_written / "adapter_config.json").write_text(
             json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4})

@@ -6,13 +6,16 @@ Files, journal, health log and rules are the real ones; only time is not.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.inspector import Inspector
@@ -508,6 +511,63 @@ def test_judged_again_after_a_kill_before_the_journal(desk, saves, tmp_path):
 
 def _killed(*_args):
     raise KeyboardInterrupt
+
+
+# -- the base under the adapters ---------------------------------------------------------------
+
+
+class Noting(Here):
+    """A reader that notes what it reads."""
+
+    def __init__(self) -> None:
+        self.read = []
+
+    def call(self, fn, path):
+        self.read.append(path.name)
+        return fn(path)
+
+
+def _on_a_base(desk, saves, steps):
+    """Checkpoints on a base so small that any change explodes."""
+    base = desk.out.parent / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    save_file({"a.weight": np.full((16, 16), 1e-9, np.float32)}, base / "model.safetensors")
+    described = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "base_model_name_or_path": str(base)}
+    for step in steps:
+        path = saves.folder(desk.out / f"checkpoint-{step}", step)
+        (path / "adapter_config.json").write_text(json.dumps(described))
+
+
+def test_the_size_of_the_base_is_read_once(desk, saves):
+    """It is the yardstick of every checkpoint, and comes through the reader like the others."""
+    reader = Noting()
+    one = desk(reader=reader)
+    _on_a_base(one, saves, (10, 20))
+
+    one.look()
+
+    assert [one.rules_of(step) & {"norm-explosion"} for step in (10, 20)] == [
+        {"norm-explosion"}
+    ] * 2
+    explosions = [
+        finding.message
+        for judged in one.outcomes
+        for finding in judged.findings
+        if finding.rule == "norm-explosion"
+    ]
+    assert all("times the base weight" in message for message in explosions)
+    assert reader.read.count("model.safetensors") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_a_base_that_kills_the_reader_is_left_alone(desk, saves, worker):
+    """The checkpoints get their verdicts without it, and it is tried once."""
+    one = desk(reader=Killed(worker, 99, "model.safetensors"))
+    _on_a_base(one, saves, (10, 20))
+
+    assert one.look() == [(10, "healthy"), (20, "healthy")]
+    assert 99 - one.inspector._reader.left == 1
 
 
 # -- many --------------------------------------------------------------------------------------

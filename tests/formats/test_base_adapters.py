@@ -34,8 +34,14 @@ BNB: dict[str, dict[str, Any]] = {
         "bnb_4bit_quant_type": "nf4",
         "bnb_4bit_use_double_quant": True,
     },
+    "fp4": {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "fp4",
+        "bnb_4bit_compute_dtype": "bfloat16",
+    },
     "int8": {"load_in_8bit": True},
 }
+TORCHAO = {"torchao-int8": "Int8WeightOnlyConfig", "torchao-float8": "Float8WeightOnlyConfig"}
 
 
 def tiny(**changes: Any) -> Any:
@@ -55,13 +61,17 @@ def tiny(**changes: Any) -> Any:
     return transformers.LlamaForCausalLM(config)
 
 
-def adapter_on(path: Path, base: Path, **options: Any) -> Path:
-    """Save an adapter after two steps on a base that lies at a path."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(base)
-    if getattr(model, "is_quantized", False):
+def adapter_on(path: Path, base: Path, *, half: str | None = None, **options: Any) -> Path:
+    """Save an adapter after two steps on a base that lies at a path, in fp32 unless told."""
+    dtype = {"dtype": getattr(torch, half)} if half else {}
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, **dtype)
+    if getattr(model, "is_quantized", False) and not half:
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", **options)
-    model = peft.get_peft_model(model, config)
+    model = peft.get_peft_model(model, config, autocast_adapter_dtype=not half)
+    if half:
+        for name, value in model.named_parameters():
+            value.data = value.data.to(dtype["dtype"]) if "lora_" in name else value.data
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], 1e-3)
     for _ in range(2):
         tokens = torch.randint(0, 64, (2, 8))
@@ -86,19 +96,26 @@ def not_evaluated(adapter: Path, base: Path) -> dict[str, str]:
     return {one.rule: one.reason for one in judgement.verdict.not_evaluated}
 
 
+def packing(kind: str) -> Any:
+    if kind in TORCHAO:
+        quantization = pytest.importorskip("torchao.quantization")
+        version = {"version": 2} if kind == "torchao-int8" else {}
+        return transformers.TorchAoConfig(getattr(quantization, TORCHAO[kind])(**version))
+    pytest.importorskip("bitsandbytes")
+    return transformers.BitsAndBytesConfig(**BNB[kind])
+
+
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a maker of the tiny model, quantised by bitsandbytes as asked; each once."""
+    """Return a maker of the tiny model, quantised as asked; each once."""
     root = tmp_path_factory.mktemp("bases")
     tiny().save_pretrained(root / "none")
 
     def base(kind: str) -> Path:
         path = root / kind
         if not path.exists():
-            pytest.importorskip("bitsandbytes")
-            options = transformers.BitsAndBytesConfig(**BNB[kind])
             transformers.AutoModelForCausalLM.from_pretrained(
-                root / "none", quantization_config=options
+                root / "none", quantization_config=packing(kind), dtype=torch.bfloat16
             ).save_pretrained(path)
         return path
 
@@ -117,7 +134,7 @@ def adapters(
     return adapter
 
 
-@pytest.mark.parametrize("kind", BNB)
+@pytest.mark.parametrize("kind", [*BNB, *TORCHAO])
 def test_a_healthy_pair_is_quiet(
     bases: Callable[[str], Path], adapters: Callable[[str], Path], kind: str
 ) -> None:
@@ -135,6 +152,70 @@ def test_an_adapter_moves_between_packings(
     assert told(adapters("none"), bases(kind)) == {}
 
 
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8", "torchao-int8"])
+def test_a_half_precision_pair_of_one_dtype_is_quiet(
+    tmp_path: Path, bases: Callable[[str], Path], kind: str
+) -> None:
+    """Trained by PEFT in bf16 on a base whose activations are bf16."""
+    adapter = adapter_on(tmp_path, bases(kind), half="bfloat16")
+
+    tensors = safetensors_torch.load_file(adapter / "adapter_model.safetensors")
+    assert {value.dtype for value in tensors.values()} == {torch.bfloat16}
+    assert told(adapter, bases(kind)) == {}
+
+
+def test_two_half_precisions_are_told(tmp_path: Path, bases: Callable[[str], Path]) -> None:
+    """An fp16 adapter on a base that computes in bf16: PEFT casts, others stop."""
+    adapter = adapter_on(tmp_path, bases("fp4"), half="float16")
+
+    severity, message = told(adapter, bases("fp4"))["dtype-mismatch-base"]
+
+    assert severity == "warning"
+    assert "28 of 28 half-precision adapter tensors are F16, but the fp4 base computes in BF16" in (
+        message
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("nf4", None), ("none", None), ("int8", "info"), ("torchao-float8", "warning")],
+)
+def test_another_quantisation_is_told(
+    tmp_path: Path,
+    bases: Callable[[str], Path],
+    adapters: Callable[[str], Path],
+    kind: str,
+    expected: str | None,
+) -> None:
+    """Trained on NF4 as its manifest says; what is stored plainly may be packed on loading."""
+    for file in adapters("nf4").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = {"schema": 1, "step": 2, "base": {"quantization": "nf4"}}
+    (tmp_path / "sentinel_manifest.json").write_text(json.dumps(manifest))
+
+    found = told(tmp_path, bases(kind)).get("base-quantization-changed")
+
+    assert (found[0] if found else None) == expected
+    if found:
+        assert f"quantised as nf4, and the base that was found is {kind}" in found[1]
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8", "torchao-int8"])
+def test_another_size_is_told_of_packed_weights(
+    tmp_path: Path, adapters: Callable[[str], Path], kind: str
+) -> None:
+    """By the unpacked shapes, never by those of the codes."""
+    tiny(hidden_size=32).save_pretrained(tmp_path / "plain")
+    transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "plain", quantization_config=packing(kind), dtype=torch.bfloat16
+    ).save_pretrained(tmp_path / "packed")
+
+    _, message = told(adapters("none"), tmp_path / "packed")["adapter-shape-mismatch-base"]
+
+    assert "14 of 14 adapter modules do not fit the base" in message
+    assert "it is made for a weight of 64 x 96, the base has 32 x 96" in message
+
+
 def test_another_size_is_told(tmp_path: Path, adapters: Callable[[str], Path]) -> None:
     tiny(hidden_size=32).save_pretrained(tmp_path)
 
@@ -150,27 +231,7 @@ def test_fewer_layers_are_told(tmp_path: Path, adapters: Callable[[str], Path]) 
     _, message = told(adapters("none"), tmp_path)["adapter-keys-mismatch-base"]
 
     assert "the base has 7 of the adapter's 14 modules" in message
-    assert "the nearest is 'model.layers.0." in message
-
-
-@pytest.mark.parametrize("wrapper", ["_orig_mod", "base_layer"])
-def test_wrapped_keys_are_told(
-    tmp_path: Path, bases: Callable[[str], Path], adapters: Callable[[str], Path], wrapper: str
-) -> None:
-    """PEFT skips such keys without a word."""
-    source = adapters("none")
-    tensors = safetensors_torch.load_file(source / "adapter_model.safetensors")
-    where = {
-        "_orig_mod": ("model.model.", "model._orig_mod.model."),
-        "base_layer": (".lora_", ".base_layer.lora_"),
-    }
-    renamed = {key.replace(*where[wrapper], 1): value for key, value in tensors.items()}
-    safetensors_torch.save_file(renamed, tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_bytes((source / "adapter_config.json").read_bytes())
-
-    _, message = told(tmp_path, bases("none"))["adapter-keys-mismatch-base"]
-
-    assert f"its key holds the wrapper '{wrapper}'" in message
+    assert "the nearest: 'model.layers.0." in message
 
 
 def test_zero_rows_under_dora_are_told(tmp_path: Path) -> None:
@@ -190,6 +251,25 @@ def test_zero_rows_under_dora_are_told(tmp_path: Path) -> None:
     tensors = safetensors_torch.load_file(adapter / "adapter_model.safetensors")
     assert any(value.isnan().any() for value in tensors.values())
     assert told(plain, tmp_path / "base") == {}
+
+
+def test_the_first_step_of_dora_on_zero_rows(tmp_path: Path) -> None:
+    """What the rule says: before any update, PEFT's forward pass is NaN; it is told then too."""
+    model = tiny()
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight[0] = 0
+    model.save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(target_modules=["o_proj"], use_dora=True, task_type="CAUSAL_LM")
+    wrapped = peft.get_peft_model(model, config)
+    wrapped.save_pretrained(tmp_path / "dora")
+    tokens = torch.zeros((1, 4), dtype=torch.long)
+
+    loss = wrapped(input_ids=tokens, labels=tokens).loss
+
+    assert loss.isnan()
+    severity, message = told(tmp_path / "dora", tmp_path / "base")["dora-zero-norm-rows"]
+    assert severity == "warning"
+    assert message.startswith("1 rows of the base under 1 of 2 DoRA modules are exactly zero")
 
 
 def test_the_norm_of_the_base_is_a_yardstick(tmp_path: Path, bases: Callable[[str], Path]) -> None:

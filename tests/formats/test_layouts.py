@@ -277,9 +277,12 @@ def test_kohya(write) -> None:
         "precision.mixed": "fp16",
         "precision.full_fp16": True,
         "precision.adapter": "fp16",
-        "adapter.method": "networks.lora",
+        "adapter.method": "lora",
+        "adapter.network_module": "networks.lora",
         "adapter.rank": 2.0,
-        "optimizer.name": "AdamW(weight_decay=0.1)",
+        "optimizer.name": "adamw",
+        "optimizer.weight_decay": 0.1,
+        "scheduler.warmup_steps": 100,
         "optimizer.learning_rate": 0.0001,
     }
     assert {tensor.role for tensor in found.tensors} == {"lora_up", "lora_down", "alpha"}

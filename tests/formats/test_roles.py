@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.checkpoint import AdapterConfig, Role
-from sentinel.formats.roles import Assignment, role_of
+from sentinel.checkpoint import AdapterConfig, Role, Tensor
+from sentinel.formats.roles import Assignment, assign_roles, holds_base, role_of
 
 P = "base_model.model."
 Q = "model.layers.0.self_attn.q_proj"
@@ -180,3 +180,30 @@ def test_any_key_has_a_role(key: str, modules: set[str]) -> None:
     found = role_of(key, None, modules)
 
     assert len(found.module) <= len(key)
+
+
+def test_a_whole_peft_model_has_its_base_under_base() -> None:
+    """Trainers that save all parameters keep the adapter's name and a prefix of their own."""
+    model = "model.base_model.model.model"
+    keys = [
+        f"{model}.embed_tokens.weight",
+        f"{model}.layers.0.q_proj.base_layer.weight",
+        f"{model}.layers.0.q_proj.lora_A.default.weight",
+        f"{model}.layers.0.q_proj.lora_B.default.weight",
+        f"{model}.head.modules_to_save.default.weight",
+        f"{model}.head.original_module.weight",
+    ]
+
+    found = assign_roles([Tensor(key, "x.ckpt", "F32", (2, 2), 0, 16) for key in keys], None)
+
+    assert [one.role for one in found] == [
+        "base", "base", "lora_down", "lora_up", "modules_to_save", "base",
+    ]  # fmt: skip
+    assert found[3].module == "model.layers.0.q_proj"
+    assert [one.zero_at_init for one in found] == [False, False, False, True, False, False]
+
+
+def test_an_adapter_alone_has_no_base() -> None:
+    """What PEFT saves beside an adapter's matrices was trained, also where an embedding is."""
+    keys = ["embed_tokens.base_layer.weight", "embed_tokens.lora_embedding_A", "head.weight"]
+    assert not holds_base(f"base_model.model.{key}" for key in keys)

@@ -13,7 +13,7 @@ from sentinel.rules.load import load_rules
 
 def test_a_threshold() -> None:
     """A looser threshold makes the same table pass."""
-    pairs = [{"module": "q", "up": "q", "norm": 50.0, "base_norm": 10.0}]
+    pairs = [{"module": "q", "up": "q", "norm": 150.0, "base_norm": 10.0}]
     tables = {"pairs": rows_to_table("pairs", pairs)}
 
     def fired(settings: RuleSettings) -> bool:
@@ -38,7 +38,7 @@ def test_excluded_paths(tmp_path) -> None:
     (rule,) = [rule for rule in load_rules(overrides=settings) if rule.id == "norm-explosion"]
 
     def asked(path: str) -> tuple[int, list[str]]:
-        pairs = [{"module": "q", "up": "q", "norm": 50.0, "base_norm": 10.0}]
+        pairs = [{"module": "q", "up": "q", "norm": 150.0, "base_norm": 10.0}]
         tables = {
             "pairs": rows_to_table("pairs", pairs),
             "checkpoint": rows_to_table("checkpoint", [{"path": str(tmp_path / path)}]),
@@ -78,7 +78,7 @@ def test_severity() -> None:
         ),
         (
             {"parameters": {"norm-explosion": {"ratio": "much"}}},
-            "setting 'rules.parameters.norm-explosion.ratio': is 'much'; write a value like 3.0",
+            "setting 'rules.parameters.norm-explosion.ratio': is 'much'; write a value like 10.0",
         ),
         (
             {"parameters": {"nan-values": {"ratio": 1}}},

@@ -47,7 +47,7 @@ def test_matrices_larger_than_a_piece_give_the_same_norm(
     """Rows of B and bands of columns of A, read piece by piece, add up."""
     checkpoint = saved({"m.lora_up.weight": normal(301, 5), "m.lora_down.weight": normal(5, 203)})
     [whole] = rows(checkpoint)
-    monkeypatch.setattr(gram, "PIECE_BYTES", 333)
+    monkeypatch.setattr(gram, "BAND_BYTES", 333)
 
     [in_pieces] = rows(checkpoint)
 

@@ -2,11 +2,12 @@
 
     python tests/trainers/check.py TRAINERS_DIR [NAME ...]
 
-TRAINERS_DIR holds checkouts under their repositories' names. Each probe in `probes/` runs in an
-interpreter of its own (two trainers have packages of one name), inside an empty directory, with
-the checkout as its argument, and prints one JSON object: what the trainer's own code wrote and
-accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
-trainer itself is kept. A trainer that is not there is said and left out.
+TRAINERS_DIR holds checkouts under their repositories' names; where NAME.venv lies beside the
+checkout NAME, its interpreter is taken (trainers pin libraries that exclude each other). Each
+probe in `probes/` runs in an interpreter of its own (two trainers have packages of one name),
+inside an empty directory, with the checkout as its argument, and prints one JSON object: what the
+trainer's own code wrote and accepts. It is kept with the commit in `facts/NAME.json`, which the
+tests read; nothing of the trainer itself is kept. A trainer that is not there is said and left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,6 +25,7 @@ ROOT = HERE.parents[1]
 PROBES = HERE / "probes"
 FACTS = HERE / "facts"
 TIMEOUT_S = 900
+LONGEST_LINE = 100
 
 
 def main() -> int:
@@ -46,14 +49,20 @@ def main() -> int:
 def checkout_of(probe: Path, directory: Path) -> Path:
     """Return the checkout whose name begins the probe's docstring, before a colon."""
     name = probe.read_text(encoding="utf-8").removeprefix('"""').split(":", 1)[0]
-    return (directory / name).resolve()
+    return (directory / name).absolute()
+
+
+def interpreter_of(checkout: Path) -> str:
+    """Return the interpreter of the environment beside a checkout, else the running one."""
+    own = checkout.with_name(f"{checkout.name}.venv") / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def check(probe: Path, checkout: Path) -> bool:
     """Run one probe and keep what it prints; tell whether it could."""
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
-            [sys.executable, str(probe.resolve()), str(checkout)],
+            [interpreter_of(checkout), str(probe.resolve()), str(checkout)],
             cwd=scratch,
             env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{PROBES}"},
             stdout=subprocess.PIPE,
@@ -66,10 +75,26 @@ def check(probe: Path, checkout: Path) -> bool:
         return False
     said = json.loads(done.stdout.splitlines()[-1])
     facts = {"repository": said.pop("repository"), "commit": commit_of(checkout), **said}
-    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False)
+    text = "\n".join(lines_of(facts))
     (FACTS / f"{probe.stem}.json").write_text(text + "\n", encoding="utf-8")
     print(f"{probe.stem}: facts written, commit {facts['commit'][:8]}", file=sys.stderr)
     return True
+
+
+def lines_of(value: object, before: str = "", after: str = "") -> Iterator[str]:
+    """Yield JSON by lines as long as they may be, so that a change shows where it is."""
+    whole = before + json.dumps(value, sort_keys=True, ensure_ascii=False) + after
+    if len(whole) <= LONGEST_LINE or not isinstance(value, dict | list) or not value:
+        yield whole
+        return
+    indent = " " * (len(before) - len(before.lstrip(" ")) + 1)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    yield before + opening
+    items = sorted(value.items()) if isinstance(value, dict) else [(None, one) for one in value]
+    for at, (key, inner) in enumerate(items, 1):
+        name = "" if key is None else json.dumps(key, ensure_ascii=False) + ": "
+        yield from lines_of(inner, indent + name, "," if at < len(items) else "")
+    yield indent[1:] + closing + after
 
 
 def commit_of(checkout: Path) -> str:

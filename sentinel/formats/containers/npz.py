@@ -151,8 +151,7 @@ def _header(fields: Mapping[str, object], subject: str, label: str) -> _Header:
         item_bytes,
         extents[0],
         _column_major(extents[0]) if columns else None,
-        # The parts of a complex number are not turned round as one, so nobody looks at them.
-        order == ">" and item_bytes > 1 and kind[0] != "c",
+        order == ">" and item_bytes > 1,
     )
 
 

@@ -60,15 +60,14 @@ class SafetensorsHeader:
 def read_safetensors_header(path: Path) -> SafetensorsHeader:
     """Read and check the header of a safetensors file; no tensor's value is read.
 
-    Raises TruncatedError when the file is shorter than its header says, another InputError for
-    everything else that is wrong with it.
+    A file may be whole and hold no tensor: that is a fault of its content, and the rule
+    ``empty-checkpoint`` tells it. Raises TruncatedError when the file is shorter than its header
+    says, another InputError for everything else that is wrong with it.
     """
     with open_regular(path) as (file, size_bytes):
         raw = _header_bytes(path, file, size_bytes)
     entries = _parse(path, raw)
     metadata = _metadata(path, entries.pop(_METADATA_KEY, {}))
-    if not entries:
-        _refuse(path, "its header names no tensor", "check what wrote it")
     start = LENGTH_BYTES + len(raw)
     tensors = [_tensor(path, name, entry, start) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.offset + tensor.size_bytes))
@@ -80,6 +79,8 @@ def _header_bytes(path: Path, file: BinaryIO, size_bytes: int) -> bytes:
     if size_bytes < LENGTH_BYTES:
         _refuse_truncated(path, f"is {size_bytes} bytes long, its header's length alone takes 8")
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if not length:
+        _refuse_truncated(path, "begins with zeros: it was laid out and never filled")
     if length > HEADER_LIMIT_BYTES:
         _refuse(
             path,

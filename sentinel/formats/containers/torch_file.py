@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import path_text
 from sentinel.errors import InputError, TruncatedError
 from sentinel.formats.containers.torch_legacy import read_torch_legacy
-from sentinel.formats.containers.torch_zip import read_torch_zip
+from sentinel.formats.containers.torch_zip import pickle_in_zip, read_torch_zip
 from sentinel.formats.containers.zip_directory import LOCAL_MAGIC
 from sentinel.formats.files import open_regular
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _TAR_BLOCK_BYTES = 512
 _TAR_SUM = slice(148, 156)
+_LOOKED_THROUGH = 1024 * 1024
 
 
 def read_torch_file(path: Path, *, member: str | None = None) -> TorchFile:
@@ -48,6 +49,23 @@ def read_torch_file(path: Path, *, member: str | None = None) -> TorchFile:
                 todo="load and save it with a newer torch",
             )
         return read_torch_legacy(file, path, size_bytes, member=name)
+
+
+def pickle_mentions(path: Path, text: bytes) -> bool | None:
+    """Tell whether the pickle of a file of `torch.save` has some bytes in it, without reading it.
+
+    Of a file of the older kind only the beginning is looked through. None when the file is no
+    whole archive.
+    """
+    try:
+        with open_regular(path) as (file, size_bytes):
+            head = file.read(len(LOCAL_MAGIC))
+            file.seek(0)
+            if head == LOCAL_MAGIC:
+                return text in pickle_in_zip(file, path, size_bytes)
+            return text in file.read(_LOOKED_THROUGH)
+    except InputError:
+        return None
 
 
 def _is_tar(head: bytes) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from sentinel.checkpoint import Tensor
-from sentinel.dtypes import DTYPES
 from sentinel.errors import InputError
 from sentinel.formats.containers.numpy_scalars import numpy_scalar
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
@@ -232,7 +231,7 @@ class _Builder:
             offset=found.offset + begin,
             size_bytes=span_bytes,
             strides=None if is_row_major(shape, strides) else strides,
-            big_endian=self._origin.big_endian and dtype in DTYPES and bits_of(dtype) > 8,  # noqa: PLR2004 - a byte
+            big_endian=self._origin.big_endian and bits_of(dtype) > 8,  # noqa: PLR2004 - a byte
         )
 
     def _refuse(self, fact: str) -> NoReturn:

@@ -34,14 +34,20 @@ _LONGEST_ORDER = 16
 
 
 def read_torch_zip(
-    file: BinaryIO, path: Path, size_bytes: int, *, member: str, start: int = 0
+    file: BinaryIO,
+    path: Path,
+    size_bytes: int,
+    *,
+    member: str,
+    start: int = 0,
+    subject: str | None = None,
 ) -> TorchFile:
     """Read the description of an archive in ``file``; no tensor's value is read.
 
-    ``member`` is the file's name inside its checkpoint, ``start`` where the archive begins.
-    Raises as `read_zip_directory` and `read_pickle` do.
+    ``member`` is the file's name inside its checkpoint, ``start`` where the archive begins,
+    ``subject`` what messages call it. Raises as `read_zip_directory` and `read_pickle` do.
     """
-    subject = f"file '{path_text(path)}'"
+    subject = subject or f"file '{path_text(path)}'"
     entries = read_zip_directory(file, size_bytes, subject, start=start)
     root = _root(entries, subject)
     if f"{root}/constants.pkl" in entries:
@@ -58,6 +64,13 @@ def read_torch_zip(
 
     turned = order is not None and _is_big_endian(file, order, subject)
     return torch_tree(value, Origin(member, subject, size_bytes, len(pickled), turned), find)
+
+
+def pickle_in_zip(file: BinaryIO, path: Path, size_bytes: int) -> bytes:
+    """Return the bytes of an archive's pickle; raises as `read_torch_zip` does."""
+    subject = f"file '{path_text(path)}'"
+    entries = read_zip_directory(file, size_bytes, subject)
+    return _bytes(file, entries[_root(entries, subject) + _PICKLE], subject)
 
 
 def _root(entries: Mapping[str, ZipEntry], subject: str) -> str:

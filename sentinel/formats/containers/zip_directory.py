@@ -121,8 +121,7 @@ def read_zip_directory(
 
 def _end_record(window: _Window) -> tuple[int, int, int]:
     """Return how many entries there are, how long the directory is, and where it begins."""
-    tail_at = max(0, window.size_bytes - _END.size - _COMMENT_LIMIT)
-    tail = window.read(tail_at, window.size_bytes - tail_at)
+    tail, tail_at = _tail(window)
     found = tail.rfind(_END_MAGIC)
     if found < 0 or len(tail) - found < _END.size:
         window.refuse_truncated()
@@ -138,6 +137,17 @@ def _end_record(window: _Window) -> tuple[int, int, int]:
     if gap and _end_record64(window, tail_at + found) != (count, length, begins_at):
         window.refuse("its two end records contradict each other")
     return count, length, begins_at
+
+
+def _tail(window: _Window) -> tuple[bytes, int]:
+    """Return the last bytes, with the end record among them, and where they begin."""
+    at = max(0, window.size_bytes - _END.size)
+    tail = window.read(at, window.size_bytes - at)
+    if tail.startswith(_END_MAGIC):
+        # Without a comment, as torch writes it: of many archives in one file little is read.
+        return tail, at
+    at = max(0, at - _COMMENT_LIMIT)
+    return window.read(at, window.size_bytes - at), at
 
 
 def _end_record64(window: _Window, end_at: int) -> tuple[int, int, int]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from sentinel.formats.layouts import (
     accelerate_state,
     ai_toolkit,
+    dcp,
+    deepspeed,
     diffusers_lora,
+    gguf,
+    gguf_lora,
     kohya,
+    lightning,
     onetrainer_backup,
     onetrainer_save,
     peft,
@@ -29,9 +34,14 @@ LAYOUTS: tuple[Layout, ...] = (
     diffusers_lora,
     transformers_trainer,
     accelerate_state,
+    deepspeed,
+    lightning,
+    dcp,
     peft,
     transformers_model,
     kohya,
+    gguf_lora,
+    gguf,
     plain,
 )
 """In the order they are asked; `plain` takes every safetensors file that nobody else knows."""

@@ -6,7 +6,7 @@ https://github.com/huggingface/accelerate. `random_states_<rank>.pkl` comes last
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from sentinel.checkpoint import Part
 from sentinel.errors import InputError
 from sentinel.formats.files import stat_member
 from sentinel.formats.lora_metadata import LYCORIS_CONFIG
+from sentinel.formats.nested import has_nested_weights, read_nested
 from sentinel.formats.shards import has_weights, read_weights
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sentinel.checkpoint import Member
     from sentinel.formats.draft import Draft
+    from sentinel.formats.layouts.components import Component
 
 MARK = "random_states_0.pkl"
 LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -67,11 +69,30 @@ def part_of(name: str) -> Part | None:
     return None
 
 
+def holds_weights(files: Collection[str]) -> bool:
+    """Tell whether weights lie in the directory itself."""
+    return LORA_WEIGHTS in files or PICKLED_MODEL in files or has_weights(files)
+
+
 def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
     """Return the members among some names; what cannot be looked at is left out."""
+    return _stat(path, ((name, part_of(name)) for name in sorted(names)))
+
+
+def stat_components(path: Path, models: Sequence[Component]) -> tuple[Member, ...]:
+    """Return the members of models in folders of their own: the first one's are the weights."""
+    rest: Part = "state"
+    found: list[tuple[str, Part]] = [
+        (name, rest if at else "weights")
+        for at, model in enumerate(models)
+        for name in sorted(model.paths)
+    ]
+    return _stat(path, found)
+
+
+def _stat(path: Path, named: Iterable[tuple[str, Part | None]]) -> tuple[Member, ...]:
     found = []
-    for name in sorted(names):
-        part = part_of(name)
+    for name, part in named:
         try:
             if part is not None:
                 found.append(stat_member(path, name, part))
@@ -80,11 +101,17 @@ def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
     return tuple(found)
 
 
-def read_parts(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
+def read_parts(
+    draft: Draft,
+    files: Collection[str],
+    directories: Collection[str] = (),
+    models: Sequence[Component] = (),
+) -> Mapping[str, str]:
     """Read the weights and the optimizer, note the rest; return the weights' metadata.
 
-    No weights at all are a fault. A second model's file is only noted: its tensors have the
-    names of the first one's.
+    Weights lie in the directory itself, else in the folder of the first of ``models``; none at
+    all are a fault. A second model's file is only noted: its tensors have the names of the
+    first one's.
     """
     metadata: Mapping[str, str] = {}
     if LORA_WEIGHTS in files:
@@ -93,12 +120,17 @@ def read_parts(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
         read_weights(draft, files)
     elif PICKLED_MODEL in files:
         draft.read_torch(PICKLED_MODEL)
-    else:
+    elif models:
+        models[0].read(draft)
+    elif not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
+    read_nested(draft, directories)
     if OPTIMIZER in files:
         draft.read_optimizer(OPTIMIZER)
     for name in sorted(files):
         part = part_of(name)
         if part is not None and name not in draft.members:
             draft.add_member(name, part)
+    for name in sorted(name for model in models[1:] for name in model.paths):
+        draft.add_member(name, "state")
     return metadata

@@ -2,7 +2,8 @@
 
 Source: jobs/process/BaseSDTrainProcess.py and toolkit/metadata.py of
 https://github.com/ostris/ai-toolkit. One `optimizer.pt` beside all of them belongs to the newest
-only and is no part of any. Adapter weights are trained in fp32 and saved in `save.dtype`.
+only and is no part of any. Adapter weights are trained in fp32 and saved in `save.dtype`. Where the
+file has no alphas they were set to the rank, so that the scale is one.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sentinel.errors import InputError
+from sentinel.formats import ai_toolkit_config
+from sentinel.formats.containers.yaml_text import read_yaml_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import stat_file
 from sentinel.formats.naming import step_of_path
-from sentinel.formats.scalars import as_count
+from sentinel.formats.scalars import as_count, as_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "ai-toolkit"
 
 _INFO = "training_info"
+_SOFTWARE = "software"
 
 
 def recognise(place: Place) -> Candidate | None:
@@ -46,31 +51,56 @@ def complete(path: Path) -> bool | None:  # noqa: ARG001 - the protocol of layou
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the header and what its metadata tells."""
+    """Read the header, what its metadata tells, and the job's configuration beside it."""
     draft = Draft(path.parent)
     metadata = draft.read_tensors(path.name)
     info = _info(metadata)
-    epoch = info.get("epoch")
-    version = metadata.get("ss_base_model_version")
+    step, epoch = info.get("step", step_of_path(path)), info.get("epoch")
+    process = _process_beside(path, metadata.get("ss_output_name"))
+    known = {
+        "precision.adapter": "fp32",
+        "base.version": metadata.get("ss_base_model_version"),
+        "versions.ai_toolkit": _version(metadata),
+    }
     return draft.finish(
         path,
         NAME,
         complete=None,
-        trainer="ai-toolkit",
-        step=info.get("step", step_of_path(path)),
+        trainer=NAME,
+        step=step,
         epoch=None if epoch is None else float(epoch),
+        updates_done=ai_toolkit_config.updates_of(step, process),
         settings={
-            "precision.adapter": "fp32",
-            **({} if version is None else {"base.version": version}),
+            **ai_toolkit_config.settings_of(process),
+            **{name: text for name, text in known.items() if text is not None},
         },
     )
 
 
-def _info(metadata: Mapping[str, str]) -> dict[str, int]:
+def _process_beside(path: Path, name: str | None) -> Mapping[str, object]:
+    """Return what the job was told, if the file beside was there when this save was written."""
+    file = path.with_name(ai_toolkit_config.NAME)
     try:
-        content = json.loads(metadata.get(_INFO, ""))
-    except (ValueError, RecursionError):
+        if file.stat().st_mtime_ns > path.stat().st_mtime_ns:
+            return {}
+        return ai_toolkit_config.process_of(read_yaml_object(file), name)
+    except (InputError, OSError):
         return {}
-    fields = content if isinstance(content, dict) else {}
+
+
+def _version(metadata: Mapping[str, str]) -> str | None:
+    return as_text(_object(metadata, _SOFTWARE).get("version"))
+
+
+def _info(metadata: Mapping[str, str]) -> dict[str, int]:
+    fields = _object(metadata, _INFO)
     counts = {name: as_count(fields.get(name)) for name in ("step", "epoch")}
     return {name: value for name, value in counts.items() if value is not None}
+
+
+def _object(metadata: Mapping[str, str], key: str) -> Mapping[str, object]:
+    try:
+        content = json.loads(metadata.get(key, ""))
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -112,3 +112,11 @@ def files_at(path: Path) -> frozenset[str]:
         return place_at(path).files
     except InputError:
         return frozenset()
+
+
+def directories_at(path: Path) -> frozenset[str]:
+    """Return the names of the directories in a directory, none when it cannot be listed."""
+    try:
+        return place_at(path).directories
+    except InputError:
+        return frozenset()

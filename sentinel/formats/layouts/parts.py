@@ -15,6 +15,7 @@ from sentinel.errors import InputError
 from sentinel.formats import adapter_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
+from sentinel.formats.nested import has_nested_weights, read_nested
 from sentinel.formats.shards import MODEL, check_index, has_weights, indexed_files, read_weights
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def stat_parts(path: Path, names: Collection[str]) -> tuple[Member, ...]:
 
 
 def read_all(
-    draft: Draft, files: Collection[str]
+    draft: Draft, files: Collection[str], directories: Collection[str] = ()
 ) -> tuple[AdapterConfig | None, dict[str, Setting]]:
-    """Read whatever weights there are and note the other parts.
+    """Read whatever weights there are, in shards' directories too, and note the other parts.
 
     Returns the adapter's description and the settings it tells. No weights at all are a fault;
     pickled ones are read where no safetensors file holds the same.
@@ -114,7 +115,8 @@ def read_all(
         elif part is not None and name not in draft.members:
             draft.add_member(name, part)
     check_index(draft, PICKLED_INDEX, pickled)
-    if not holds_weights(files):
+    settings = {**read_nested(draft, directories), **settings}
+    if not holds_weights(files) and not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
     return adapter, settings
 

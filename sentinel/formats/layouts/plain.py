@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sentinel.errors import InputError
 from sentinel.formats.containers.npz import NUMPY_SUFFIXES
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
+from sentinel.formats.distributed import is_distributed, read_distributed
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at, place_at
@@ -71,9 +72,13 @@ def read(path: Path) -> Checkpoint:
 def _directory(path: Path) -> Draft:
     draft = Draft(path)
     try:
-        place_at(path)
+        files = place_at(path).files
     except InputError as error:
         draft.fault(error, "weights", "")
+        return draft
+    if is_distributed(files):
+        # A part of a checkpoint, named by the user.
+        read_distributed(draft)
     else:
         draft.missing_weights("file of a layout that sentinel knows")
     return draft
@@ -88,6 +93,7 @@ def _set_of(path: Path) -> tuple[str, ...]:
         sorted(
             name
             for name, other in siblings
-            if other and (other.stem, other.count) == (shard.stem, shard.count)
+            if other
+            and (other.stem, other.count, other.suffix) == (shard.stem, shard.count, shard.suffix)
         )
     )

@@ -1,18 +1,24 @@
-"""`<name>-state/` of sd-scripts and musubi-tuner: `train_state.json`, then accelerate's files.
+"""`<name>-state/` of sd-scripts and musubi-tuner: accelerate's files, before them its own.
 
-Source: train_network.py and library/train_util.py of https://github.com/kohya-ss/sd-scripts;
-the network's tensors lie in `model.safetensors` under kohya's names.
+sd-scripts writes `train_state.json` first, musubi-tuner nothing of its own
+(train_network.py and library/train_util.py of https://github.com/kohya-ss/sd-scripts,
+src/musubi_tuner/training/trainer_base.py of https://github.com/kohya-ss/musubi-tuner). The
+network's tensors lie in `model.safetensors` under kohya's names, in the precision they are trained
+in. The metadata of `<name>.safetensors`, saved beside it at the same step, tell the settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
+from sentinel.formats import ss_metadata
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.accelerate_parts import MARK, read_parts, stat_parts
-from sentinel.formats.layouts.base import Candidate, files_at
+from sentinel.formats.layouts.base import SUFFIX, Candidate, files_at
 from sentinel.formats.naming import group_of, step_of_path
 from sentinel.formats.scalars import as_count
 
@@ -37,8 +43,8 @@ def recognise(place: Place) -> Candidate | None:
     if STATE not in place.files and not (named and MARK in place.files):
         return None
     model = _model_path(place.path)
-    step = step_of_path(model)
-    return Candidate(place.path, NAME, group_of(model) + _SUFFIX, _step(place.path) or step)
+    step = _step(place.path, _state(place.path), _metadata_beside(place.path))
+    return Candidate(place.path, NAME, group_of(model) + _SUFFIX, step)
 
 
 def members(path: Path) -> tuple[Member, ...]:
@@ -52,19 +58,25 @@ def complete(path: Path) -> bool | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the headers of the network and the trainer's step and epoch."""
+    """Read the headers of the network, and step, epoch and settings beside it."""
     draft = Draft(path)
     files = files_at(path)
     state = (draft.read_json(STATE, "state") if STATE in files else None) or {}
     read_parts(draft, files)
-    step, epoch = as_count(state.get("current_step")), as_count(state.get("current_epoch"))
+    metadata = _metadata_beside(path)
+    settings = ss_metadata.settings_of(metadata)
+    settings.pop("precision.adapter", None)
+    epoch = as_count(state.get("current_epoch"))
     return draft.finish(
         path,
         NAME,
         complete=MARK in files,
-        trainer="sd-scripts",
-        step=step_of_path(_model_path(path)) if step is None else step,
-        epoch=None if epoch is None else float(epoch),
+        trainer=ss_metadata.SD_SCRIPTS if STATE in files else ss_metadata.trainer_of(metadata),
+        step=_step(path, state, metadata),
+        epoch=ss_metadata.epoch_of(metadata) if epoch is None else float(epoch),
+        updates_done=ss_metadata.updates_of(metadata),
+        adapter=ss_metadata.adapter_of(metadata),
+        settings=settings,
         saved_as_trained=True,
     )
 
@@ -74,8 +86,26 @@ def _model_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(_SUFFIX) or path.name)
 
 
-def _step(path: Path) -> int | None:
+def _state(path: Path) -> Mapping[str, object]:
     try:
-        return as_count(read_json_object(path / STATE).get("current_step"))
+        return read_json_object(path / STATE)
     except InputError:
-        return None
+        return {}
+
+
+def _metadata_beside(path: Path) -> Mapping[str, str]:
+    """Return the metadata of the file with the same weights, none when it is not there."""
+    model = _model_path(path)
+    try:
+        return read_safetensors_header(model.with_name(model.name + SUFFIX)).metadata
+    except InputError:
+        return {}
+
+
+def _step(path: Path, state: Mapping[str, object], metadata: Mapping[str, str]) -> int | None:
+    """Return the step the trainer wrote down, else that of the file beside it, else the name's.
+
+    The name of a state at the end of an epoch holds the epoch.
+    """
+    said = (as_count(state.get("current_step")), ss_metadata.step_of(metadata))
+    return next((step for step in said if step is not None), step_of_path(_model_path(path)))

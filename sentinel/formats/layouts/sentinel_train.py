@@ -14,10 +14,9 @@ from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at
 from sentinel.formats.layouts.parts import part_of, read_all, stat_parts
-from sentinel.formats.naming import step_of_path
+from sentinel.formats.naming import is_plain_name, step_of_path
 from sentinel.formats.scalars import as_count, as_finite, as_text
 from sentinel.formats.settings import Setting, flatten
-from sentinel.formats.shards import is_plain_name
 
 if TYPE_CHECKING:
     from pathlib import Path

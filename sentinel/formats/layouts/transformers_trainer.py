@@ -9,10 +9,11 @@ from sentinel.errors import InputError
 from sentinel.formats import trainer_log
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
-from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.base import directories_at, files_at
 from sentinel.formats.layouts.hf_relatives import settings_of, trainer_of
 from sentinel.formats.layouts.parts import read_all, stat_parts
 from sentinel.formats.naming import step_of_path
+from sentinel.formats.nested import stat_nested
 from sentinel.formats.scalars import as_count
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at every file that a resume would load."""
-    return stat_parts(path, files_at(path))
+    return (*stat_parts(path, files_at(path)), *stat_nested(path, directories_at(path)))
 
 
 def complete(path: Path) -> bool | None:
@@ -59,7 +60,7 @@ def read(path: Path) -> Checkpoint:
     """Read headers, the adapter's description and the Trainer's log."""
     draft = Draft(path)
     files = files_at(path)
-    adapter, settings = read_all(draft, files)
+    adapter, settings = read_all(draft, files, directories_at(path))
     content = draft.read_json(trainer_log.NAME, "state")
     log = trainer_log.trainer_log_of(content or {})
     return draft.finish(

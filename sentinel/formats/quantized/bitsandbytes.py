@@ -1,7 +1,8 @@
 """bitsandbytes: NF4 and FP4 (the true shape lies in a JSON text beside the codes), LLM.int8().
 
 Source: bitsandbytes/functional.py (`QuantState.as_dict`) and nn/modules.py of
-https://github.com/bitsandbytes-foundation/bitsandbytes.
+https://github.com/bitsandbytes-foundation/bitsandbytes; GPTQModel writes the same parts with
+underscores (gptqmodel/nn_modules/qlinear/bitsandbytes.py).
 """
 
 from __future__ import annotations
@@ -26,8 +27,16 @@ PARTS = frozenset(
         f"{_STATE}fp4",
         "SCB",
         "weight_format",
+        "weight_absmax",
+        "weight_quant_map",
+        "weight_nested_absmax",
+        "weight_nested_quant_map",
+        "weight_quant_state",
+        "weight_scb",
     }
 )
+
+_STATES = {_STATE + "nf4": "nf4", _STATE + "fp4": "fp4", "weight_quant_state": "nf4"}
 
 
 def unpack(stored: Stored) -> Packed | None:
@@ -35,13 +44,13 @@ def unpack(stored: Stored) -> Packed | None:
     weight = stored.parts.get("weight")
     if weight is None:
         return None
-    for kind in ("nf4", "fp4"):
-        state = stored.parts.get(_STATE + kind)
+    for name, kind in _STATES.items():
+        state = stored.parts.get(name)
         if state is not None:
             return _four_bit(stored, weight, state, kind)
-    if weight.dtype == "I8" and "SCB" in stored.parts:
-        # MatMul8bitLt casts its inputs to float16 whatever the model's dtype is.
-        return Packed("int8", weight, weight.shape, "fp16")
+    if weight.dtype == "I8" and stored.parts.keys() & {"SCB", "weight_scb"}:
+        # MatMul8bitLt rounds its inputs through float16, and gives them back in their own dtype.
+        return Packed("int8", weight, weight.shape, stored.description.dtype)
     return None
 
 

@@ -1,11 +1,13 @@
 """HQQ: `W_q` in groups, with everything about it as small tensors beside it.
 
-Source: hqq/core/quantize.py (`HQQLinear.state_dict`) of https://github.com/mobiusml/hqq.
+In `qmodel.pt`, which its own models save, they are plain numbers. Source: hqq/core/quantize.py
+(`HQQLinear.state_dict`) and hqq/models/base.py of https://github.com/mobiusml/hqq.
 """
 
 from __future__ import annotations
 
 from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
+from sentinel.formats.scalars import as_count
 
 PARTS = frozenset(
     {
@@ -51,11 +53,16 @@ def unpack(stored: Stored) -> Packed | None:
 
 def _numbers(stored: Stored, part: str) -> tuple[int, ...]:
     tensor = stored.parts.get(part)
-    return counts_of(stored.read(tensor), tensor.dtype) if tensor is not None else ()
+    if tensor is not None:
+        return counts_of(stored.read(tensor), tensor.dtype)
+    value = stored.values.get(part)
+    counts = [as_count(one) for one in (value if isinstance(value, tuple) else (value,))]
+    return tuple(count for count in counts if count is not None)
 
 
 def _text(stored: Stored, part: str) -> str:
     tensor = stored.parts.get(part)
     if tensor is None or tensor.dtype != "U8":
-        return ""
+        # A dtype, by its name in torch.
+        return str(stored.values.get(part, ""))[:100]
     return stored.read(tensor).decode("ascii", "replace")

@@ -7,6 +7,7 @@ https://github.com/huggingface/optimum-quanto.
 from __future__ import annotations
 
 from sentinel.checkpoint import Tensor
+from sentinel.formats.quantized.architecture import linear_shape
 from sentinel.formats.quantized.stored import PRECISIONS, Packed, Shape, Stored
 
 PARTS = frozenset(
@@ -26,7 +27,7 @@ _KINDS = {"I8": "quanto-int8", "U8": "quanto-int4"}
 
 
 def unpack(stored: Stored) -> Packed | None:
-    """Return the weight; groups below one byte tell its shape only beside a bias."""
+    """Return the weight; below one byte a bias or the model's configuration tells its shape."""
     codes = stored.parts.get("weight._data") or stored.parts.get("weight._data._data")
     if codes is None:
         return None
@@ -41,8 +42,8 @@ def _below_one_byte(stored: Stored, codes: Tensor, compute: str | None) -> Packe
     """Return a weight whose values lie one behind the other in rows of one group each.
 
     A row of `weight._scale` stands for one group, so groups and their length give the number
-    of values; how many of them make a row of the weight, only a bias tells. A length that is
-    none of quanto's group sizes is that of a whole row.
+    of values; how many of them make a row of the weight, a bias or the configuration tells. A
+    length that is none of quanto's group sizes is that of a whole row.
     """
     scales = stored.shape("weight._scale")
     if scales is None or len(codes.shape) != 2:  # noqa: PLR2004 - groups by their length
@@ -51,11 +52,12 @@ def _below_one_byte(stored: Stored, codes: Tensor, compute: str | None) -> Packe
     per_byte = -(-groups // codes.shape[0]) if codes.shape[0] else 0
     scheme = "quanto-int2" if per_byte > 2 else "quanto-int4"  # noqa: PLR2004 - two nibbles
     shape = (groups, length) if length not in _GROUP_SIZES else None
-    return Packed(scheme, codes, shape or _beside_bias(stored, groups * length), compute)
+    return Packed(scheme, codes, shape or _of_numel(stored, groups * length), compute)
 
 
-def _beside_bias(stored: Stored, numel: int) -> Shape:
+def _of_numel(stored: Stored, numel: int) -> Shape:
     bias = stored.shape("bias", axes=1)
-    if not bias or not bias[0] or numel % bias[0]:
-        return None, None
-    return bias[0], numel // bias[0]
+    if bias and bias[0] and numel % bias[0] == 0:
+        return bias[0], numel // bias[0]
+    expected = linear_shape(stored.description.model, stored.module)
+    return expected if expected and expected[0] * expected[1] == numel else (None, None)

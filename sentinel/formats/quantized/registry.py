@@ -13,13 +13,15 @@ from sentinel.formats.quantized import (
     fp8,
     gptq,
     hqq,
+    mlx,
+    modelopt,
     plain,
     quanto,
     torchao,
 )
 from sentinel.formats.quantized.stored import Packed, Scheme, Stored
 
-# AWQ before GPTQ, whose parts have the same names; plain weights last.
+# AWQ before GPTQ, whose parts have the same names; what is not packed, or unknown, last.
 SCHEMES: tuple[Scheme, ...] = (
     bitsandbytes,
     quanto,
@@ -28,6 +30,8 @@ SCHEMES: tuple[Scheme, ...] = (
     compressed_tensors,
     fp4,
     fp8,
+    modelopt,
+    mlx,
     awq,
     gptq,
     plain,
@@ -40,7 +44,7 @@ WRAPPERS = frozenset(
 
 _PEFT_PREFIX = "base_model.model."
 _ADAPTER_SEGMENTS = ("lora_", "hada_", "lokr_", "oft_", "boft_", "vera_", "ia3_")
-_GLUED = ("_blocks", "_scales")
+_GLUED = ("_blocks", "_scales", "_scale_inv", "_scale")
 _PARTS = frozenset().union(*(scheme.PARTS for scheme in SCHEMES))
 _DEEPEST = max(part.count(".") for part in _PARTS) + 1
 

@@ -13,7 +13,7 @@ from sentinel.formats.scalars import as_count, as_text
 
 Shape = tuple[int | None, ...]
 
-_BITS = frozenset({1, 2, 3, 4, 5, 6, 8})
+_BITS = frozenset(range(1, 9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,13 @@ class Description:
     """How a model's own files say it is packed: ``method`` None for one that is not.
 
     ``settings`` is the `quantization_config` or what stands for it, ``dtype`` the precision the
-    model's configuration names ("bf16"), None when it names none.
+    model's configuration names ("bf16"), None when it names none, ``model`` that configuration.
     """
 
     method: str | None = None
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     dtype: str | None = None
+    model: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def bits(self) -> int:
@@ -48,7 +49,7 @@ class Stored:
     """The tensors of one module, each under what follows the module's name in its key.
 
     ``read`` gives the bytes of a small tensor, ``metadata`` that of the file a tensor lies in;
-    both raise InputError.
+    both raise InputError. ``values`` are what a pickled file keeps beside the tensors.
     """
 
     module: str
@@ -56,6 +57,7 @@ class Stored:
     description: Description
     read: Callable[[Tensor], bytes]
     metadata: Callable[[Tensor], Mapping[str, str]]
+    values: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     def shape(self, part: str, axes: int = 2) -> tuple[int, ...] | None:
         """Return a part's shape if it is there and has so many axes."""

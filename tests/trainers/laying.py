@@ -1,0 +1,97 @@
+"""Laying out again what a trainer wrote, from the facts alone: no checkout, no trainer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import TensorSpec, serialize_file
+
+FACTS = Path(__file__).parent / "facts"
+
+Fill = Callable[[str, str, tuple[int, ...]], np.ndarray]
+"""From a tensor's key, safetensors dtype and shape to its values, as float32."""
+
+_DTYPES = {
+    "F64": ("float64", "f8"),
+    "F32": ("float32", "f4"),
+    "F16": ("float16", "f2"),
+    "BF16": ("bfloat16", "u2"),
+    "I64": ("int64", "i8"),
+    "I32": ("int32", "i4"),
+    "U8": ("uint8", "u1"),
+}
+
+
+def facts_of(name: str) -> dict[str, Any]:
+    """Return what a probe found."""
+    return json.loads((FACTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def lay(files: Mapping[str, Any], root: Path, fill: Fill | None = None) -> None:
+    """Write files below a directory as `_writing.described` gives them.
+
+    Tensors hold ones where `fill` does not say otherwise, files of unknown content zeros of the
+    same number. Needs torch where a file of `torch.save` is among them.
+    """
+    for name, facts in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _lay(path, facts, fill or _ones)
+
+
+def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
+    if "tensors" in facts:
+        _lay_tensors(path, facts, fill)
+    elif "json" in facts:
+        path.write_text(json.dumps(facts["json"]), encoding="utf-8")
+    elif "text" in facts:
+        path.write_text(facts["text"], encoding="utf-8")
+    elif "torch" in facts:
+        import torch  # noqa: PLC0415 - only where such a file is asked for
+
+        torch.save(_tree(facts["torch"], torch), path)
+    else:
+        path.write_bytes(bytes(facts["size_bytes"]))
+
+
+def _ones(key: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    del key, dtype
+    return np.ones(shape, "f4")
+
+
+def _lay_tensors(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
+    specs, kept = {}, []
+    for key, (dtype, shape) in facts["tensors"].items():
+        name, kind = _DTYPES[dtype]
+        values = np.ascontiguousarray(fill(key, dtype, tuple(shape)), "f4")
+        # BF16 is the upper half of a float32.
+        stored = (values.view("u4") >> 16).astype(kind) if dtype == "BF16" else values.astype(kind)
+        kept.append(stored)
+        specs[key] = TensorSpec(
+            dtype=name, shape=shape, data_ptr=stored.ctypes.data, data_len=stored.nbytes
+        )
+    serialize_file(specs, path, facts["metadata"] or None)
+
+
+def _tree(value: Any, torch: Any) -> Any:
+    """Return what torch.save was given, tensors of ones."""
+    if isinstance(value, list):
+        return [_tree(inner, torch) for inner in value]
+    return _dictionary(value, torch) if isinstance(value, dict) else value
+
+
+def _dictionary(value: Mapping[str, Any], torch: Any) -> Any:
+    if "$tensor" in value:
+        dtype, shape = value["$tensor"]
+        return torch.ones(shape, dtype=getattr(torch, dtype))
+    if "$tuple" in value:
+        return tuple(_tree(inner, torch) for inner in value["$tuple"])
+    if "$items" in value:
+        return {key: _tree(inner, torch) for key, inner in value["$items"]}
+    if "$repr" in value:
+        return value["$repr"]
+    return {key: _tree(inner, torch) for key, inner in value.items()}
