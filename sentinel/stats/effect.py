@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.stats.bands import row_bytes
 from sentinel.stats.effect_norms import NORMS
 from sentinel.stats.gram import row_pieces
 from sentinel.stats.pairs import component_of
@@ -91,6 +92,7 @@ _ONES = frozenset(
 _LABELS: Mapping[str, frozenset[str]] = MappingProxyType(
     {family: frozenset(name for term in terms for name in term) for family, terms in TERMS.items()}
 )
+_LONGEST_ROW_BYTES = 1024 * 1024
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 
 
@@ -234,6 +236,8 @@ def _cancels(
     So PEFT initialises them: peft/tuners/hra/layer.py (`reset_hra_parameters`).
     """
     if moments[tensor.name].nan_count is None or not tensor.numel or not tensor.is_plain:
+        return None
+    if row_bytes(tensor) > _LONGEST_ROW_BYTES:
         return None
     if len(tensor.shape) != 2 or tensor.shape[1] % 2:  # noqa: PLR2004 - a matrix; pairs
         return False

@@ -20,6 +20,7 @@ import numpy as np
 from sentinel.checkpoint import Checkpoint
 from sentinel.flow import inspect
 from sentinel.formats.base import read_base
+from sentinel.formats.containers.yaml_text import read_yaml_object
 from sentinel.formats.containers.zip_directory import read_zip_directory
 from sentinel.formats.files import open_regular
 from sentinel.formats.opening import open_checkpoint
@@ -67,6 +68,11 @@ def look_at_zip(path: Path) -> object:
         return read_zip_directory(file, size_bytes, "file 'x.zip'")
 
 
+def look_at_gguf_base(path: Path) -> object:
+    look(path)
+    return look_at_base(path)
+
+
 # -- placing --
 
 
@@ -94,7 +100,8 @@ def as_metadata(root: Path, raw: bytes) -> Path:
         shape = [6, 1] if side == "lora_up" else [1, 6]
         entry = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
         header[f"lora_unet_q.{side}.weight"] = entry
-    return as_header(root, json.dumps(header).encode())
+    (root / "x.safetensors").write_bytes(with_header(header, bytes(48)))
+    return root / "x.safetensors"
 
 
 def as_pickle(root: Path, raw: bytes) -> Path:
@@ -141,6 +148,20 @@ def as_base(root: Path, raw: bytes) -> Path:
 def as_base_config(root: Path, raw: bytes) -> Path:
     as_base(root, next(iter(packed_headers())))
     (root / "config.json").write_bytes(raw)
+    return root
+
+
+def as_described(root: Path, raw: bytes) -> Path:
+    """The `.metadata` of a distributed checkpoint, over one file with one chunk in it."""
+    (root / "__0_0.distcp").write_bytes(item())
+    (root / ".metadata").write_bytes(raw)
+    return root
+
+
+def as_chunk(root: Path, raw: bytes) -> Path:
+    """The one file with chunks of a distributed checkpoint."""
+    as_described(root, next(iter(descriptions())))
+    (root / "__0_0.distcp").write_bytes(raw)
     return root
 
 
@@ -238,7 +259,6 @@ def pickles() -> Iterable[bytes]:
     moments += text("exp_avg_sq") + one + b"u"
     group = b"}(" + text("lr") + b"G" + struct.pack(">d", 1e-4) + text("betas")
     group += b"K\x00K\x01\x86" + text("params") + b"](K\x00eu"
-    yield b"\x80\x02}(" + text("state") + b"}K\x00" + moments + b"s" + text("param_groups")
     yield (
         b"\x80\x02}(" + text("state") + b"}K\x00" + moments + b"s"
         + text("param_groups") + b"](" + group + b"eu."
@@ -290,6 +310,68 @@ def array_headers() -> Iterable[bytes]:
     yield b'{"shape": (6,), "fortran_order": True, "descr": "|i1"}'
 
 
+def item() -> bytes:
+    return zipped(
+        {"archive/data.pkl": b"\x80\x02" + tensor_pickle() + b".", "archive/data/0": FLOATS}
+    )
+
+
+def items() -> Iterable[bytes]:
+    yield item()
+
+
+def descriptions() -> Iterable[bytes]:
+    """What torch writes as `.metadata`: a tensor of one chunk, and where it lies."""
+    package = "torch.distributed.checkpoint."
+
+    def made(kind: str, fields: bytes) -> bytes:
+        module, name = (package + kind).rsplit(".", 1)
+        return f"c{module}\n{name}\n".encode() + b")\x81}(" + fields + b"ub"
+
+    size = b"ctorch\nSize\nK\x02K\x03\x86\x85R"
+    begin = b"ctorch\nSize\nK\x00K\x00\x86\x85R"
+    chunk = made("metadata.ChunkStorageMetadata", text("offsets") + begin + text("sizes") + size)
+    properties = made("metadata.TensorProperties", text("dtype") + b"ctorch\nfloat32\n")
+    tensor = made(
+        "metadata.TensorStorageMetadata",
+        text("properties") + properties + text("size") + size
+        + text("chunks") + b"](" + chunk + b"e",
+    )  # fmt: skip
+    index = made("metadata.MetadataIndex", text("fqn") + text("w") + text("offset") + begin)
+    place = made(
+        "filesystem._StorageInfo",
+        text("relative_path") + text("__0_0.distcp") + text("offset") + b"K\x00"
+        + text("length") + b"M" + struct.pack("<H", len(item())),
+    )  # fmt: skip
+    yield b"\x80\x02" + made(
+        "metadata.Metadata",
+        text("state_dict_metadata") + b"}" + text("w") + tensor + b"s"
+        + text("storage_data") + b"}" + index + place + b"s" + text("planner_data") + b"N",
+    ) + b"."  # fmt: skip
+
+
+def ggufs() -> Iterable[bytes]:
+    """Two tensors of llama.cpp's, one in blocks, and metadata of every kind."""
+
+    def word(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    metadata = [
+        word("general.architecture") + struct.pack("<I", 8) + word("llama"),
+        word("general.alignment") + struct.pack("<II", 4, 32),
+        word("tokens") + struct.pack("<IIQ", 9, 8, 2) + word("a") + word("b"),
+        word("flags") + struct.pack("<IIQ", 9, 7, 3) + b"\x01\x00\x01",
+        word("scale") + struct.pack("<Id", 12, 0.5),
+    ]
+    tensors = [
+        word("token_embd.weight") + struct.pack("<IQQIQ", 2, 32, 2, 8, 0),
+        word("output_norm.weight") + struct.pack("<IQIQ", 1, 4, 0, 96),
+    ]
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    head += b"".join(metadata) + b"".join(tensors)
+    yield head + bytes(-len(head) % 32) + bytes(range(96)) + bytes(16)
+
+
 def texts(*contents: object) -> Callable[[], Iterable[bytes]]:
     return lambda: (json.dumps(content).encode() for content in contents)
 
@@ -301,6 +383,7 @@ BACKUP = {
     "optimizer": {"optimizer": "ADAFACTOR", "scale_parameter": False, "eps": [1e-30, 1e-3]},
     "unet": {"weight_dtype": "NFLOAT_4"},
 }  # fmt: skip
+YAML = b"process:\n- type: x\n  network: {type: lora, linear: 4, alpha: 0x10}\n  lr: 1.0e-4\n"
 QUANTIZED = {
     "quant_method": "gptq",
     "bits": 4,
@@ -316,6 +399,10 @@ TARGETS: dict[str, Target] = {
     "torch-pickle": Target(pickles, as_pickle, look),
     "optimizer": Target(pickles, as_optimizer, look),
     "zip": Target(archives, as_file("x.zip"), look_at_zip),
+    "gguf": Target(ggufs, as_file("x.gguf"), look_at_gguf_base),
+    "dcp-metadata": Target(descriptions, as_described, look),
+    "dcp-chunk": Target(items, as_chunk, look),
+    "yaml": Target(lambda: (YAML,), as_file("x.yaml"), read_yaml_object),
     "npy": Target(arrays, as_file("x.npy"), look),
     "npy-header": Target(array_headers, as_array, look),
     "npz": Target(array_archives, as_file("x.npz"), look),
@@ -326,7 +413,9 @@ TARGETS: dict[str, Target] = {
         look,
     ),
     "manifest": Target(
-        texts({"schema": 1, "step": 5, "files": {"a": {"size_bytes": 1}}, "adapter": {"r": [2]}}),
+        texts(
+            {"schema": 1, "step": 5, "files": {"adapter_config.json": {}}, "adapter": {"r": [2]}}
+        ),
         as_part("sentinel_manifest.json"),
         look,
     ),

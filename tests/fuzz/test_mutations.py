@@ -94,7 +94,8 @@ def test_every_seed_is_what_it_says(target, tmp_path):
     for at, seed in enumerate(target.seeds()):
         root = tmp_path / str(at)
         root.mkdir()
-        target.run(root, seed)
+        found = target.run(root, seed)
+        assert not getattr(found, "faults", ())
 
 
 @QUICK
