@@ -41,6 +41,9 @@ from sentinel.verdict import Finding, Verdict, worst_level
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SHARES = ("\\\\", "//")
+"""How Windows names another machine's files: only to look there would send it our credentials."""
+
 READ_ATTEMPTS = 3
 """How often a file that changes while it is read is read again before it is called unreadable."""
 

@@ -24,7 +24,9 @@ from sentinel.formats.files import open_regular
 from sentinel.formats.layouts.base import files_at, place_at
 from sentinel.formats.quantized.registry import by_module, unpack
 from sentinel.formats.quantized.stored import Description, Packed, Stored
+from sentinel.formats.scalars import as_count
 from sentinel.formats.shards import MODEL, has_weights, read_weights
+from sentinel.regular import is_directory, is_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +59,11 @@ def read_base(path: Path) -> Base:
     the path is no directory and no file of weights, InputError when a file is broken or not
     there.
     """
-    if path.is_file() and path.suffix == GGUF_SUFFIX:
+    if is_file(path) and path.suffix == GGUF_SUFFIX:
         return read_gguf_base(path)
-    if path.is_file() and path.suffix in SINGLE_FILES:
+    if is_file(path) and path.suffix in SINGLE_FILES:
         return _base(path, _read_file(path))
-    if not path.is_dir():
+    if not is_directory(path):
         raise ConfigError(
             f"base '{path_text(path)}'",
             fact="is no directory and no file of weights",
@@ -168,8 +170,9 @@ def _weight(module: str, packed: Packed) -> BaseWeight:
         tensor=tensor.name,
         dtype=tensor.dtype,
         scheme=packed.scheme,
-        out_features=shape[0] if shape else None,
-        in_features=shape[1] if len(shape) > 1 else None,
+        # What a file says of the unpacked shape may be any number.
+        out_features=as_count(shape[0]) if shape else None,
+        in_features=as_count(shape[1]) if len(shape) > 1 else None,
         stored=tensor,
     )
 

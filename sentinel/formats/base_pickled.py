@@ -89,7 +89,7 @@ def _take(pickled: Pickled, key: str, call: Call) -> None:
     extents = [as_count(one) for one in shape] if isinstance(shape, tuple) else []
     is_matrix = len(extents) == 2  # noqa: PLR2004 - outputs and inputs
     module, _ = split_key(key)
-    precision = precision_named(str(dtype))
+    precision = precision_named(str(dtype) if isinstance(dtype, Global) else None)
     if precision is not None:
         pickled.precisions.add(precision)
     pickled.wrapped[module] = BaseWeight(

@@ -20,6 +20,7 @@ from sentinel.formats.layouts.base import files_at
 from sentinel.formats.layouts.parts import MODEL_CONFIG
 from sentinel.formats.scalars import as_text
 from sentinel.formats.shards import has_weights
+from sentinel.regular import is_file
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 def is_base(path: Path) -> bool:
     """Tell whether a model, a diffusers pipeline or one file of weights lies at a path."""
-    if path.suffix in (*SINGLE_FILES, GGUF_SUFFIX) and path.is_file():
+    if path.suffix in (*SINGLE_FILES, GGUF_SUFFIX) and is_file(path):
         return True
-    return any((path / name).is_file() for name in (MODEL_CONFIG, "model_index.json"))
+    return any(is_file(path / name) for name in (MODEL_CONFIG, "model_index.json"))
 
 
 def base_paths(checkpoint: Checkpoint, cache: Path) -> Iterator[Path]:

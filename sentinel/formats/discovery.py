@@ -8,7 +8,7 @@ last save in it and the steps below.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from sentinel.errors import ConfigError, InputError
 from sentinel.formats.layouts import LAYOUTS, peft, plain
 from sentinel.formats.layouts.base import Candidate, Place, place_at
 from sentinel.formats.naming import is_temporary, shard_of
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def discover(root: Path) -> Iterator[Candidate]:
         raise ConfigError(
             f"path '{path_text(root)}'", fact="does not exist", todo="check its spelling"
         )
-    if root.is_dir():
+    if is_directory(root):
         yield from _in_order(_Walk().below(root))
         return
     place = Place(root, is_directory=False)
@@ -56,27 +57,34 @@ class _Walk:
 
     seen: set[tuple[int, int]] = field(default_factory=set)
 
-    def below(self, path: Path, *, adapters_only: bool = False) -> Iterator[Candidate]:
-        if not self._is_new(path):
-            return
-        try:
-            place = place_at(path)
-        except InputError:
-            yield Place(path, is_directory=True).candidate(plain.NAME)
-            return
-        found = peft.recognise(place) if adapters_only else _recognised(place)
-        if found is not None:
-            yield found
-        elif not adapters_only:
-            yield from self._files(place)
-        closed = adapters_only or (found is not None and found.step is not None)
-        for name in _real_first(place.path, place.directories):
-            yield from self.below(path / name, adapters_only=closed)
+    def below(self, root: Path) -> Iterator[Candidate]:
+        # A link to a directory above leads out of what was asked about, and back to it.
+        self.seen.update(key for above in root.resolve().parents if (key := _key(above)))
+        # Not by recursion: directories can be nested deeper than calls.
+        left = [(root, False)]
+        while left:
+            path, adapters_only = left.pop()
+            if not self._is_new(path):
+                continue
+            try:
+                place = place_at(path)
+            except InputError:
+                yield Place(path, is_directory=True).candidate(plain.NAME)
+                continue
+            found = peft.recognise(place) if adapters_only else _recognised(place)
+            if found is not None:
+                yield found
+            elif not adapters_only:
+                yield from self._files(place)
+            closed = adapters_only or (found is not None and found.step is not None)
+            names = _real_first(place.path, place.directories)
+            left.extend((path / name, closed) for name in reversed(names))
 
     def _files(self, place: Place) -> Iterator[Candidate]:
+        later = _later_shards(place.files)
         for name in _real_first(place.path, place.files):
             path = place.path / name
-            if _is_later_shard(name, place.files):
+            if name in later:
                 continue
             found = _recognised(Place(path, is_directory=False))
             if found is not None and self._is_new(path):
@@ -84,17 +92,23 @@ class _Walk:
 
     def _is_new(self, path: Path) -> bool:
         """Tell whether a directory or file was not met yet under another name."""
-        try:
-            status = path.stat()
-        except OSError:
+        key = _key(path)
+        if key is None:
             # What cannot be looked at is told by whoever opens it.
             return True
-        key = (status.st_dev, status.st_ino)
         # Hard links are files of their own right: only links that point elsewhere are doubles.
-        if key in self.seen and (path.is_symlink() or path.is_dir()):
+        if key in self.seen and (path.is_symlink() or is_directory(path)):
             return False
         self.seen.add(key)
         return True
+
+
+def _key(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _recognised(place: Place) -> Candidate | None:
@@ -108,10 +122,15 @@ def _real_first(parent: Path, names: frozenset[str]) -> list[str]:
     return sorted(kept, key=lambda name: ((parent / name).is_symlink(), name))
 
 
-def _is_later_shard(name: str, files: frozenset[str]) -> bool:
-    shard = shard_of(name)
-    return shard is not None and any(
-        shard.sibling(number) in files for number in range(1, shard.number)
+def _later_shards(files: Collection[str]) -> frozenset[str]:
+    """Return the shards whose set has one with a smaller number here, which stands for all."""
+    shards = {name: shard for name in files if (shard := shard_of(name))}
+    first: dict[tuple[str, int], int] = {}
+    for shard in shards.values():
+        key = (shard.stem, shard.count)
+        first[key] = min(first.get(key, shard.number), shard.number)
+    return frozenset(
+        name for name, one in shards.items() if one.number > first[one.stem, one.count]
     )
 
 

@@ -11,8 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
+
+from sentinel.formats.scalars import as_count, brief
 
 GROUPS = "param_groups"
+_MOST_ROOTS = 100
+"""Optimizers of one save: every name is held against each."""
+
+_LONGEST_SETTING = 16
 _STATE = "state"
 _PARAMETERS = "params"
 _MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "momentum_buffer", "state1", "state2", "step"})
@@ -30,7 +37,7 @@ def optimizer_roots(names: Iterable[str]) -> tuple[str, ...]:
             roots.add(grouped["root"])
         elif kept is not None and kept["leaf"] in _MOMENTS:
             roots.add(kept["root"])
-    return tuple(sorted(roots))
+    return tuple(sorted(roots)[:_MOST_ROOTS])
 
 
 def is_below(name: str, root: str) -> bool:
@@ -49,7 +56,7 @@ def optimizer_tree(leaves: Mapping[str, object], root: str) -> dict[str, object]
     }
     whole = inner.get(GROUPS)
     groups = whole if isinstance(whole, list) else _groups(grouped)
-    parameters = {str(key): key for group in groups for key in _parameters(group)}
+    parameters = {brief(key): key for group in groups for key in _parameters(group)}
     state: dict[object, dict[str, object]] = {}
     for name, leaf in inner.items():
         if name.startswith(f"{_STATE}."):
@@ -66,18 +73,30 @@ def _groups(leaves: Mapping[str, object]) -> list[dict[str, object]]:
         by_key.setdefault(key, {})[setting] = leaf
     if any(_PARAMETERS in settings for settings in by_key.values()):
         return [by_key[key] for key in sorted(by_key, key=lambda key: (len(key), key))]
-    groups: dict[str, dict[str, object]] = {}
-    members: dict[str, list[str]] = {}
+    groups: dict[object, dict[str, object]] = {}
+    members: dict[object, list[str]] = {}
     for key, settings in by_key.items():
-        same = repr(sorted(settings.items(), key=lambda item: item[0]))
+        same = frozenset((name, _comparable(leaf)) for name, leaf in settings.items())
         groups.setdefault(same, settings)
         members.setdefault(same, []).append(key)
     return [{**groups[same], _PARAMETERS: keys} for same, keys in members.items()]
 
 
+def _comparable(leaf: object) -> object:
+    """Return what two equal settings have in common; what is no setting is like nothing else."""
+    if isinstance(leaf, list | tuple) and len(leaf) <= _LONGEST_SETTING:
+        return tuple(map(_comparable, leaf))
+    return (type(leaf).__name__, leaf) if isinstance(leaf, str | int | float | None) else id(leaf)
+
+
 def _parameters(group: object) -> list[int | str]:
     found = group.get(_PARAMETERS) if isinstance(group, dict) else None
-    return [key for key in found if isinstance(key, int | str)] if isinstance(found, list) else []
+    keys = found if isinstance(found, list) else []
+    return [key for key in keys if isinstance(key, str) or _is_place(key)]
+
+
+def _is_place(key: object) -> TypeGuard[int]:
+    return as_count(key) is not None
 
 
 def _divided(name: str, parameters: Mapping[str, object]) -> tuple[str, str]:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 STATE_DICT = "state_dict"
 """Under which many trainers wrap the weights beside other things."""
 
+MOST_FAULTS = 20
+"""Faults of one rule that are told: an index can name a million files that are not there."""
+
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,7 +64,9 @@ class Draft:
             raise self._errors[0]
 
     def fault(self, error: InputError, part: Part, member: str) -> None:
-        """Keep an error as a fault of the checkpoint."""
+        """Keep an error as a fault of the checkpoint; of each rule only the first are kept."""
+        if sum(rule == error.rule for rule, _member in self._faults) >= MOST_FAULTS:
+            return
         self._errors.append(error)
         self._faults.setdefault((error.rule, member), Fault(error.rule, part, member, str(error)))
 
@@ -75,12 +80,14 @@ class Draft:
         self.members[name] = member
         return member
 
-    def read_json(self, name: str, part: Part) -> Mapping[str, object] | None:
-        """Note a JSON file and return its object, None after a fault."""
+    def read_json(
+        self, name: str, part: Part, *, unique: bool = False
+    ) -> Mapping[str, object] | None:
+        """Note a JSON file and return its object, None after a fault; see `read_json_object`."""
         if self.add_member(name, part) is None:
             return None
         try:
-            return read_json_object(self.root / name)
+            return read_json_object(self.root / name, unique=unique)
         except InputError as error:
             self.fault(error, part, name)
             return None
@@ -217,7 +224,7 @@ class Draft:
 
     def _twice(self, tensor: Tensor) -> InputError:
         return InputError(
-            f"tensor '{tensor.name}'",
+            f"tensor '{tensor.name:.200}'",
             where=f"in '{path_text(self.root / tensor.member)}'",
             fact=f"'{path_text(self.tensors[tensor.name].member)}' holds one of the same name",
             todo="the two files do not belong together",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import contextmanager
+from io import BufferedReader, BytesIO
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Member, Part, path_text
 from sentinel.errors import InputError, MissingMemberError, UnreadableError
+from sentinel.regular import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +26,10 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     could wait for ever.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(
-                f"file '{path_text(path)}'", fact="is no regular file", todo="check what it is"
-            )
-        with path.open("rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
+        with BufferedReader(open_file(path)) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            # What says that it is empty is not read: the kernel's own files may wait for news.
+            yield (file if size_bytes else BytesIO()), size_bytes
     except OSError as error:
         raise refusal(path, error) from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from sentinel.errors import InputError
 from sentinel.formats.files import open_regular
 from sentinel.formats.naming import is_plain_name
+from sentinel.regular import is_directory
 
 _PART = r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})?", re.ASCII)
@@ -40,7 +41,7 @@ def snapshot_of(cache: Path, name: str, revision: str | None = None) -> Path | N
     wanted = revision or _MAIN
     commit = wanted if _COMMIT.fullmatch(wanted) else _commit(folder, wanted)
     snapshot = folder / "snapshots" / commit if commit else None
-    return snapshot if snapshot is not None and snapshot.is_dir() else None
+    return snapshot if snapshot is not None and is_directory(snapshot) else None
 
 
 def _commit(folder: Path, revision: str) -> str | None:

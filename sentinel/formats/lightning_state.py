@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from sentinel.checkpoint import OptimizerState
 from sentinel.formats.optimizer_state import merged, optimizer_state_of
-from sentinel.formats.scalars import as_count, as_text
+from sentinel.formats.scalars import as_count, as_text, brief
 from sentinel.formats.settings import Setting, flatten
 
 VERSION = "pytorch-lightning_version"
@@ -74,10 +74,10 @@ def _plain(value: object) -> Iterator[tuple[str, object]]:
     """Yield the settings of a dictionary that JSON could spell too."""
     for key, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(inner, dict):
-            yield str(key), dict(_plain(inner))
+            yield brief(key), dict(_plain(inner))
         elif isinstance(inner, list | tuple):
             items = [one for one in inner if isinstance(one, str | int | float)]
             if len(items) == len(inner):
-                yield str(key), items
+                yield brief(key), items
         elif isinstance(inner, str | int | float):
-            yield str(key), inner
+            yield brief(key), inner

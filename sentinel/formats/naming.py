@@ -21,6 +21,7 @@ COMPANIONS = "_embeddings"
 """What OneTrainer adds to a save's name for the directory of its text embeddings."""
 
 _TEMPORARY = (".*", "tmp-checkpoint-*", "*-tmp", "*.tmp", "superseded-*")
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def is_temporary(name: str) -> bool:
 
 def is_plain_name(name: str) -> bool:
     """Tell whether a name from a file stays inside its own directory."""
-    return bool(name) and name not in {".", ".."} and not set(name) & set("/\\:\0")
+    is_short = 0 < len(name) <= _LONGEST_NAME
+    return is_short and name not in {".", ".."} and not set(name) & set("/\\:\0")
 
 
 def step_of(name: str) -> int | None:

@@ -103,7 +103,9 @@ def updates_done(step: int | None, config: Mapping[str, object]) -> int | None:
     rate = as_finite(config.get("learning_rate")) or as_finite(_trunk(config).get("learning_rate"))
     warmup = as_finite(config.get("learning_rate_warmup_steps"))
     batches = as_count(config.get("gradient_accumulation_steps"))
-    if step is None or not rate or warmup is None or not batches or 0 < warmup <= 1:
+    if step is None or not rate or warmup is None or not batches:
+        return None
+    if warmup < 0 or 0 < warmup <= 1:
         return None
     updates = step // batches - int(max(warmup, 0.0) / batches)
     return updates if updates > 0 else None

@@ -14,6 +14,7 @@ from sentinel.formats.discovery import candidate_at, discover
 from sentinel.formats.distributed import SUFFIX as CHUNKS
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def is_whole(candidate: Candidate) -> bool:
     if any(member.path.endswith(CHUNKS) for member in members):
         faults = _layout(candidate.layout).read(candidate.path).faults
         return not any(fault.rule in _NOT_WHOLE for fault in faults)
-    root = candidate.path if candidate.path.is_dir() else candidate.path.parent
+    root = candidate.path if is_directory(candidate.path) else candidate.path.parent
     files = [root / member.path for member in members if member.part != "state"]
     pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
     others = [file for file in files if file.name.endswith((plain.SUFFIX, GGUF_SUFFIX))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeGuard
 
 from sentinel.checkpoint import OptimizerState, ParameterGroup, ParameterState, Tensor
 from sentinel.formats.scalars import as_count, as_number, as_text
@@ -97,7 +98,11 @@ def _names(groups: list[dict[object, object]]) -> dict[object, str]:
 def _listed(group: Mapping[object, object], name: str) -> list[int | str]:
     value = group.get(name)
     items = value if isinstance(value, list | tuple) else []
-    return [item for item in items if isinstance(item, int | str)]
+    return [item for item in items if isinstance(item, str) or _is_place(item)]
+
+
+def _is_place(item: object) -> TypeGuard[int]:
+    return as_count(item) is not None
 
 
 def _group(group: Mapping[object, object]) -> ParameterGroup:
@@ -136,12 +141,17 @@ def _leaves(value: object, name: str = "", depth: int = _DEEPEST) -> Iterator[tu
             yield name, _leaf(value)
         return
     for key, item in inner:
-        label = "" if key == BITSANDBYTES else f"{key!s:.{_LONGEST_TEXT}}"
+        label = "" if key == BITSANDBYTES else _label(key)
         path = f"{name}.{label}" if name and label else name or label
         if depth:
             yield from _leaves(item, path, depth - 1)
         else:
             yield path, None
+
+
+def _label(key: object) -> str:
+    """Return a key as part of a name; one that is neither text nor number could be of any size."""
+    return f"{key!s:.{_LONGEST_TEXT}}" if isinstance(key, str | int) else "?"
 
 
 def _leaf(value: object) -> Leaf:

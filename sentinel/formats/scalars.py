@@ -7,6 +7,16 @@ import math
 _LARGEST = 2**63 - 1
 
 
+def brief(value: object) -> str:
+    """Return a value of a file in a few characters; of a list or a node only what it is.
+
+    Parts of a pickle may be shared: a list of a few hundred bytes can be a text of a terabyte.
+    """
+    if isinstance(value, str | int | float | None):
+        return f"{value!s:.200}"
+    return type(value).__name__
+
+
 def as_count(value: object) -> int | None:
     """Return a non-negative integer that fits 64 bits; also one spelled as a string."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:  # noqa: PLR2004 - digits of 2**63

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from sentinel.checkpoint import Tensor
-from sentinel.formats.scalars import as_number, as_text
+from sentinel.formats.scalars import as_number, as_text, brief
 
 Setting = str | int | float | bool
 
@@ -47,18 +47,31 @@ def _leaves(name: str, value: object, depth: int) -> Iterator[tuple[str, Setting
     if isinstance(value, dict):
         if depth:
             for key, inner in value.items():
-                yield from _leaves(f"{name}.{key}" if name else str(key), inner, depth - 1)
+                yield from _leaves(f"{name}.{key}" if name else brief(key), inner, depth - 1)
         return
     leaf = _leaf(value)
     if leaf is not None and as_text(name) is not None:
         yield name, leaf
 
 
+def _json_text(value: object) -> str | None:
+    """Return the beginning of a value's JSON: a pickle's lists may share texts of any length."""
+    text = ""
+    try:
+        for piece in json.JSONEncoder().iterencode(value):
+            text += piece
+            if len(text) > _LONGEST_TEXT:
+                break
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return text
+
+
 def _leaf(value: object) -> Setting | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, list):
-        value = json.dumps(value)
+        value = _json_text(value)
     if isinstance(value, str):
         return as_text(value[:_LONGEST_TEXT])
     return value if isinstance(value, int | float) and as_number(value) is not None else None

@@ -69,24 +69,53 @@ def read_shard_set(draft: Draft, files: Collection[str], stem: str, *, folder: s
 
 
 def _read_indexed(draft: Draft, index: str, folder: str) -> None:
+    named = indexed_files(draft, index, folder=folder)
+    _read_members(draft, sorted(set(named.values())))
+    check_index(draft, f"{folder}{index}", named)
+
+
+def indexed_files(draft: Draft, index: str, *, folder: str = "") -> dict[str, str]:
+    """Note an index and return its files by tensor; none, after a fault, when it is of no use."""
     name = f"{folder}{index}"
-    content = draft.read_json(name, "weights")
+    content = draft.read_json(name, "weights", unique=True)
     if content is None:
-        return
+        return {}
     weight_map = content.get("weight_map")
     found = _tensor_files(weight_map) if isinstance(weight_map, dict) else None
     if not found:
         draft.fault(_broken_index(draft, name, "has no usable weight_map"), "weights", name)
+        return {}
+    return {tensor: f"{folder}{file}" for tensor, file in found.items()}
+
+
+def check_index(draft: Draft, name: str, named: Mapping[str, str]) -> None:
+    """Hold an index against its shards, all of them read: an old one beside new shards differs.
+
+    Nothing is said after another fault, of which this would be the consequence.
+    """
+    if draft.faults:
         return
-    named = {tensor: f"{folder}{file}" for tensor, file in found.items()}
-    _read_members(draft, sorted(set(named.values())))
-    absent = [
+    elsewhere = [
         tensor
         for tensor, file in named.items()
-        if file in draft.members and tensor not in draft.tensors
+        if tensor not in draft.tensors or draft.tensors[tensor].member != file
     ]
-    if absent and not draft.faults:
-        fact = f"names {len(absent)} tensors that no shard holds, first '{absent[0]}'"
+    if elsewhere:
+        first = elsewhere[0]
+        fact = (
+            f"has {len(elsewhere)} tensors that are not in the shard it names, first"
+            f" '{first:.200}' in '{named[first]}'"
+        )
+        draft.fault(_broken_index(draft, name, fact), "weights", name)
+        return
+    files = set(named.values())
+    unknown = [one for one in draft.tensors.values() if one.member in files]
+    unknown = [one for one in unknown if one.name not in named]
+    if unknown:
+        fact = (
+            f"does not name {len(unknown)} tensors that its shards hold, first"
+            f" '{unknown[0].name:.200}' in '{unknown[0].member}'"
+        )
         draft.fault(_broken_index(draft, name, fact), "weights", name)
 
 

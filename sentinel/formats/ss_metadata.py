@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from sentinel.checkpoint import AdapterConfig
 from sentinel.formats.python_call import Argument, call_of
-from sentinel.formats.scalars import as_count
+from sentinel.formats.scalars import as_count, brief
 from sentinel.formats.settings import Setting
 
 SD_SCRIPTS = "sd-scripts"
@@ -183,7 +183,9 @@ def _method(metadata: Mapping[str, str]) -> str | None:
     module = metadata.get("ss_network_module", "")
     if module.startswith("lycoris"):
         arguments = _network_arguments(metadata)
-        return "dora" if _is_true(arguments.get("dora_wd")) else str(arguments.get("algo", "lora"))
+        return (
+            "dora" if _is_true(arguments.get("dora_wd")) else brief(arguments.get("algo", "lora"))
+        )
     last = module.rpartition(".")[2]
     return next((name for name in _METHODS if last.startswith(name)), None)
 
@@ -218,7 +220,7 @@ def _network_arguments(metadata: Mapping[str, str]) -> Mapping[str, object]:
 
 
 def _is_true(value: object) -> bool:
-    return str(value).lower() in {"true", "1"}
+    return brief(value).lower() in {"true", "1"}
 
 
 def _text(text: str | None) -> str | None:

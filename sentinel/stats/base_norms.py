@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.errors import ChangedWhileReadError, InputError, WorkerDiedError
+from sentinel.regular import is_file
 from sentinel.stats.floats import FLOATS
 from sentinel.stats.moments import Moments, Scratch, merge, moments_of
 from sentinel.stats.reading import MemberFile
@@ -73,7 +74,7 @@ class BaseNorms:
         wanted = [one for one in base.weights if one.module in modules and _is_exact(one)]
         if sum(one.stored.size_bytes for one in wanted if one.stored) > self.budget_bytes:
             return MappingProxyType({})
-        root = base.path.parent if base.path.is_file() else base.path
+        root = base.path.parent if is_file(base.path) else base.path
         found = {one.module: self._norm(root, one.stored) for one in wanted if one.stored}
         return {module: norm for module, norm in found.items() if norm is not None}
 

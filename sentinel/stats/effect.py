@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.stats.bands import row_bytes
 from sentinel.stats.effect_norms import NORMS
 from sentinel.stats.gram import row_pieces
 from sentinel.stats.pairs import component_of
@@ -97,6 +98,7 @@ _LABELS: Mapping[str, frozenset[str]] = MappingProxyType(
         for family, terms in TERMS.items()
     }
 )
+_LONGEST_ROW_BYTES = 1024 * 1024
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 
 
@@ -240,6 +242,8 @@ def _cancels(
     So PEFT initialises them: peft/tuners/hra/layer.py (`reset_hra_parameters`).
     """
     if moments[tensor.name].nan_count is None or not tensor.numel or not tensor.is_plain:
+        return None
+    if row_bytes(tensor) > _LONGEST_ROW_BYTES:
         return None
     if len(tensor.shape) != 2 or tensor.shape[1] % 2:  # noqa: PLR2004 - a matrix; pairs
         return False

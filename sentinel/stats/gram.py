@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import Tensor
     from sentinel.stats.reading import MemberFile
 
-LARGEST_RANK = 4096
-"""Above this a Gram matrix would outgrow the adapter; no adapter trains such a rank."""
+LARGEST_RANK = 2048
+"""No adapter trains a larger one, and three Gram matrices of it take 100 MB."""
+
+LARGEST_KERNEL = 4096
+"""Elements of a convolution's kernel: a band is at least one column, kernel and all."""
+
+_BAND_ELEMENTS = BAND_BYTES // 8
 
 
 def multiplicable(left: Tensor, right: Tensor) -> bool:
@@ -34,11 +39,12 @@ def multiplicable(left: Tensor, right: Tensor) -> bool:
     if len(left.shape) < 2 or len(right.shape) < 2:  # noqa: PLR2004 - a matrix has two axes
         return False
     rank = right.shape[0]
+    kernel = math.prod(right.shape[2:])
     fits = left.shape[1] == rank and all(extent == 1 for extent in left.shape[2:])
     known = is_decodable(left.dtype) and is_decodable(right.dtype)
     # Elsewhere the order of the elements does not matter; a product needs it.
     known = known and left.is_plain and right.is_plain
-    return fits and known and 0 < rank <= LARGEST_RANK
+    return fits and known and 0 < rank <= LARGEST_RANK and kernel <= LARGEST_KERNEL
 
 
 def product_norm(
@@ -47,7 +53,7 @@ def product_norm(
     """Return the Frobenius norm of left [m, r] times right [r, n], None when it is not finite."""
     left_gram = _gram(left, open_member, by_rows=True)
     right_gram = _gram(right, open_member, by_rows=False)
-    norm = math.sqrt(max(0.0, float(np.sum(left_gram * right_gram))))
+    norm = math.sqrt(max(0.0, float(np.vdot(left_gram, right_gram))))
     return norm if math.isfinite(norm) else None
 
 
@@ -76,7 +82,7 @@ def _column_pieces(
     tensor: Tensor, open_member: Callable[[str], MemberFile]
 ) -> Iterator[NDArray[np.float64]]:
     """Yield a wide matrix in bands of columns: every row's part of the band lies apart."""
-    if tensor.size_bytes <= BAND_BYTES:
+    if tensor.numel <= _BAND_ELEMENTS:
         yield from row_pieces(tensor, open_member)
     else:
         yield from _bands(tensor, open_member, axis=1)
@@ -86,7 +92,8 @@ def _bands(
     tensor: Tensor, open_member: Callable[[str], MemberFile], *, axis: int
 ) -> Iterator[NDArray[np.float64]]:
     extent = tensor.shape[axis]
-    step = max(1, BAND_BYTES * extent // tensor.size_bytes)
+    # Counted as float64, which takes up to eight times the bytes of the file.
+    step = max(1, _BAND_ELEMENTS * extent // tensor.numel)
     for start in range(0, extent, step):
         count = min(step, extent - start)
         band = read_band(tensor, open_member, axis=axis, start=start, count=count)

@@ -14,7 +14,8 @@ import numpy as np
 
 from sentinel.checkpoint import Identity, path_text
 from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
-from sentinel.errors import ChangedWhileReadError, UnreadableError
+from sentinel.errors import ChangedWhileReadError, InputError, UnreadableError
+from sentinel.regular import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,11 @@ class MemberFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._file: FileIO = path.open("rb", buffering=0)
+            self._file: FileIO = open_file(path)
         except FileNotFoundError:
             raise self._changed("is gone") from None
+        except InputError:
+            raise self._changed("is no regular file any more") from None
         except OSError as error:
             raise self._unreadable(error) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -15,9 +16,15 @@ _Value = TypeVar("_Value", int, float)
 
 _PATTERN_LENGTH = 200
 _MODULE_LENGTH = 300
-_REPEATS = re.compile(r"[*+{]")
-_REPEATED_GROUP = re.compile(r"\)\s*[*+{]")
-_REPEATS_ALLOWED = 2
+_MOST_STEPS = 300_000
+"""Ways to try for one module: some milliseconds."""
+
+_MOST_PATTERNS = 200
+_PLAIN = re.compile(r"[A-Za-z0-9_.\-]*")
+_REPEATED_GROUP = re.compile(r"\)\s*[*+{?]")
+_BACKWARD = re.compile(r"\\[1-9]|\(\?")
+_AMBIGUOUS = re.compile(r"\[\[|--|&&|~~|\|\|")
+"""What Python warns about: it may mean sets of characters one day."""
 
 
 def scale_of(
@@ -50,20 +57,72 @@ def scale_of(
 def _chosen(patterns: Mapping[str, _Value], module: str, default: _Value) -> _Value:
     """Return the value of the first pattern that matches, as PEFT's `get_pattern_key` does.
 
+    A plain name, which a rank of its own for every module gives by the thousand, is looked up.
     Raises ValueError for a pattern that is no regular expression or could run for ever: the
     patterns come from a file that nobody has checked.
     """
-    for pattern, value in patterns.items():
-        if _matches(pattern, module):
-            return value
-    return default
+    places, others = _divided(_ById(patterns))
+    if len(others) > _MOST_PATTERNS or len(module) > _MODULE_LENGTH:
+        raise ValueError(module)
+    segments = module.split(".")
+    names = {".".join(segments[at:]) for at in range(len(segments))}
+    found = [name for name in names if name in places]
+    steps = 0
+    for pattern in others:
+        steps += _steps(pattern, module)
+        if steps > _MOST_STEPS or len(pattern) > _PATTERN_LENGTH:
+            raise ValueError(pattern)
+        try:
+            if _compiled(pattern).match(module):
+                found.append(pattern)
+                break
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(pattern) from error
+    return patterns[min(found, key=places.__getitem__)] if found else default
 
 
-def _matches(pattern: str, module: str) -> bool:
-    slow = _REPEATED_GROUP.search(pattern) or len(_REPEATS.findall(pattern)) > _REPEATS_ALLOWED
-    if slow or len(pattern) > _PATTERN_LENGTH or len(module) > _MODULE_LENGTH:
+class _ById:
+    """The patterns of one adapter, which nobody changes, as a key that costs nothing to compare."""
+
+    def __init__(self, patterns: Mapping[str, object]) -> None:
+        self.patterns = patterns
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ById) and other.patterns is self.patterns
+
+    def __hash__(self) -> int:
+        return id(self.patterns)
+
+
+@lru_cache(maxsize=4)
+def _divided(key: _ById) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return each pattern's place, and those that are more than a name."""
+    places = {pattern: at for at, pattern in enumerate(key.patterns)}
+    return places, tuple(pattern for pattern in places if not _PLAIN.fullmatch(pattern))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(rf"(.*\.)?({pattern})$")
+
+
+@lru_cache(maxsize=1024)
+def _factors(pattern: str) -> tuple[int, int]:
+    """Return how many repetitions a pattern has, and in how many other ways it can be taken.
+
+    Raises ValueError for what can be of any cost: a repeated group, and what looks around or back.
+    """
+    bare = pattern.replace("(?:", "(")
+    if any(odd.search(bare) for odd in (_REPEATED_GROUP, _BACKWARD, _AMBIGUOUS)):
         raise ValueError(pattern)
-    try:
-        return re.match(rf"(.*\.)?({pattern})$", module) is not None
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(pattern) from error
+    places = bare.count("(") + 1
+    bars = bare.count("|")
+    ways = (-(-bars // places) + 1) ** min(places, bars)
+    return len(re.findall(r"[*+{]", bare)), ways * 2 ** bare.count("?")
+
+
+def _steps(pattern: str, module: str) -> int:
+    """Return a bound of the ways in which a module's name may be tried against a pattern."""
+    repeats, ways = _factors(pattern)
+    tries: int = (len(module) + 1) ** repeats * ways
+    return tries

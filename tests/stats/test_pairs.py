@@ -135,12 +135,43 @@ def test_rank_stabilised_lora_divides_by_the_root() -> None:
     assert scale_of("m", 16, None, replace(CONFIG, rslora=True)) == (16.0, 4.0)
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+b", "(", "a*b*c*d*", "x" * 300, "(?P<n>a){9}"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+b",
+        "(",
+        "a*b*c*d*",
+        "x" * 300 + "*",
+        "(?P<n>a){9}",
+        "a?" * 40 + "a" * 40,
+        "(a|a)" * 30 + "b",
+        r"(a)(?:b)?\1",
+        "(?=a)a",
+        "[[a]",
+    ],
+)
 def test_a_hostile_pattern_leaves_the_scale_unknown(pattern: str) -> None:
     """A pattern from a file must neither hang nor raise."""
     config = replace(CONFIG, alpha_pattern={pattern: 1.0})
 
     assert scale_of("a" * 64, 8, None, config) == (None, None)
+
+
+def test_a_pattern_of_its_own_for_every_module_is_looked_up() -> None:
+    """Ten thousand names are no ten thousand expressions; of several that fit the first counts."""
+    names = {f"layers.{at}.q": float(at) for at in range(10_000)}
+    config = replace(CONFIG, alpha_pattern={**names, "q": -1.0, r".*\.7\.q": -2.0})
+
+    for at in (0, 7, 9_999):
+        assert scale_of(f"model.layers.{at}.q", 8, None, config)[0] == at
+    assert scale_of("other.q", 8, None, config)[0] == -1
+    assert scale_of("other.7.q", 8, None, replace(config, rank_pattern=names))[0] == -1
+    assert scale_of("k", 8, None, config)[0] == CONFIG.alpha
+
+
+def test_more_expressions_than_anyone_writes_leave_the_scale_unknown() -> None:
+    patterns = {rf"a{at}.*": 1.0 for at in range(300)}
+    assert scale_of("m", 8, None, replace(CONFIG, alpha_pattern=patterns)) == (None, None)
 
 
 def test_a_file_without_alpha_has_scale_one() -> None:

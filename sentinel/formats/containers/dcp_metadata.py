@@ -21,12 +21,14 @@ from sentinel.formats.containers.tiling import Box, tiling_mistake
 from sentinel.formats.containers.torch_dtypes import DTYPE_OF_NAME
 from sentinel.formats.files import open_regular
 from sentinel.formats.naming import is_plain_name
+from sentinel.formats.scalars import brief
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = ".metadata"
 
+LONGEST_NAME = 4096
 CHUNK_LIMIT = 2**16
 """Chunks of one tensor: more than any training has processes."""
 
@@ -101,8 +103,8 @@ class _Reader:
         tensors: list[DistributedTensor] = []
         objects: dict[str, StoredItem] = {}
         for name, entry in described.items():
-            if not isinstance(name, str):
-                self._refuse("has a name that is no text")
+            if not isinstance(name, str) or len(name) > LONGEST_NAME:
+                self._refuse("has a name that is no text, or too long a one")
             tensor = _fields(entry, "metadata.TensorStorageMetadata")
             if tensor is not None:
                 tensors.append(self._tensor(name, tensor, items))
@@ -129,16 +131,16 @@ class _Reader:
             self._refuse("has an entry of no known kind among its places")
         file, offset, length = (place.get(one) for one in ("relative_path", "offset", "length"))
         if not isinstance(file, str) or not is_plain_name(file):
-            self._refuse(f"puts '{name:.200}' into '{file!s:.200}', which is no file beside it")
+            self._refuse(f"puts '{name:.200}' into '{brief(file)}', which is no file beside it")
         if not _is_count(offset) or not _is_count(length) or offset + length > _LARGEST:
-            self._refuse(f"puts '{name:.200}' at byte {offset!s:.30}, {length!s:.30} bytes long")
+            self._refuse(f"puts '{name:.200}' at byte {brief(offset)}, {brief(length)} bytes long")
         transforms = place.get("transform_descriptors") or ()
         if not isinstance(transforms, list | tuple):
             self._refuse(f"has something unknown done to '{name:.200}'")
         at = index.get("offset")
         if at is not None and not _is_counts(at):
             self._refuse(f"has a chunk of '{name:.200}' that begins nowhere")
-        done = tuple(f"{one!s:.50}" for one in transforms)
+        done = tuple(map(brief, transforms))
         return (name, at), StoredItem(file, offset, length, done)
 
     def _tensor(
@@ -178,7 +180,7 @@ class _Reader:
             named = named[0]
         known = DTYPE_OF_NAME.get(str(named)) if isinstance(named, Global) else None
         if known is None:
-            self._refuse(f"its tensor '{name:.200}' is of the unknown dtype '{named!s:.50}'")
+            self._refuse(f"its tensor '{name:.200}' is of an unknown dtype")
         return known
 
     def _refuse(self, fact: str) -> NoReturn:

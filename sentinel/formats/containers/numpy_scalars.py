@@ -20,7 +20,8 @@ def numpy_scalar(call: Call) -> float | int | bool | None:
     dtype, raw = call.arguments
     if not isinstance(dtype, Call) or str(dtype.target) != "numpy.dtype" or not dtype.arguments:
         return None
-    form = _FORMATS.get(str(dtype.arguments[0]))
+    named = dtype.arguments[0]
+    form = _FORMATS.get(named) if isinstance(named, str) else None
     data = _bytes_of(raw)
     if form is None or data is None or len(data) != struct.calcsize(f"<{form}"):
         return None
@@ -30,9 +31,8 @@ def numpy_scalar(call: Call) -> float | int | bool | None:
 
 def _order_of(dtype: Call) -> str:
     state = dtype.state
-    if isinstance(state, tuple) and len(state) > _STATE_ORDER and state[_STATE_ORDER] in _ORDERS:
-        return str(state[_STATE_ORDER])
-    return "<"
+    order = state[_STATE_ORDER] if isinstance(state, tuple) and len(state) > _STATE_ORDER else None
+    return order if isinstance(order, str) and order in _ORDERS else "<"
 
 
 def _bytes_of(raw: object) -> bytes | None:

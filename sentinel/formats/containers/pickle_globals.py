@@ -56,6 +56,12 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "numpy._core.numeric": "_frombuffer",
         "numpy.core.numeric": "_frombuffer",
         "numpy.random._pickle": "__randomstate_ctor __generator_ctor __bit_generator_ctor",
+        "numpy.random._mt19937": "MT19937",
+        "numpy.random._pcg64": "PCG64 PCG64DXSM",
+        "numpy.random._philox": "Philox",
+        "numpy.random._sfc64": "SFC64",
+        "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
+        "random": "Random",
         "torch": "Size device Tensor",
         "torch.distributed.checkpoint.filesystem": "_StorageInfo",
         "torch.distributed.checkpoint.metadata": "_MEM_FORMAT_ENCODING",
@@ -69,6 +75,19 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "torch.torch_version": "TorchVersion",
     }
 )
+
+CALLERS = frozenset(
+    {
+        "collections.defaultdict",
+        "copyreg._reconstructor",
+        "numpy.random._pickle.__bit_generator_ctor",
+        "numpy.random._pickle.__generator_ctor",
+        "numpy.random._pickle.__randomstate_ctor",
+        "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
+    }
+)
+"""What would itself call its arguments, now or later: they have to be harmless too. NumPy's
+`__generator_ctor("rm -r x", os.system)` is a shell command."""
 
 _CLASSES_IN = frozenset(
     {

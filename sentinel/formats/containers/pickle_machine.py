@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from sentinel.errors import UnsafePickleError
 from sentinel.formats.containers.pickle_globals import (
+    CALLERS,
     MAPPINGS,
     PYTHON_2_MODULES,
     SEQUENCES,
     is_harmless,
 )
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
+from sentinel.formats.containers.pickle_states import harm_of_call, harm_of_state
 
 if TYPE_CHECKING:
     from sentinel.formats.containers.pickle_source import PickleSource
@@ -25,6 +27,11 @@ BUILT_LIMIT = 1_000_000
 """Containers and calls, and elements copied from one container into another."""
 
 MARK_LIMIT = 10_000
+MEMO_LIMIT = 1_000_000
+TUPLE_KEY_LIMIT = 1000
+"""Unlike texts, tuples can be made so that they all hash alike, which takes time squared."""
+
+_LARGEST_KEY = 2**63
 _KEY_DEPTH = 4
 _KEY_NODES = 100
 _PAIR = 2
@@ -42,6 +49,7 @@ class Machine:
         self.below: list[list[object]] = []
         self.memo: dict[int, object] = {}
         self.built = 0
+        self.tuple_keys = 0
 
     # -- the stack --
 
@@ -94,6 +102,8 @@ class Machine:
     def remember(self, place: int) -> None:
         """Keep the uppermost value under a number."""
         self.memo[place] = self.top()
+        if len(self.memo) > MEMO_LIMIT:
+            self.source.refuse(f"keeps more than {MEMO_LIMIT} values in its memo")
 
     def recall(self, place: int) -> None:
         """Push a kept value again."""
@@ -117,6 +127,9 @@ class Machine:
     def extend(self, values: list[object]) -> None:
         """Append to the list on top of the stack."""
         target = self.top()
+        if isinstance(target, Call | dict):
+            # An object that is no list may bring a method of that name along.
+            raise self.unsafe("loading it would call an 'append' of what it builds")
         if not isinstance(target, list):
             self.source.refuse("appends to something that is no list")
         target.extend(values)
@@ -131,7 +144,8 @@ class Machine:
     def fill(self, target: dict[object, object], pairs: Iterable[tuple[object, object]]) -> None:
         """Set items whose keys can be hashed at little cost."""
         for key, value in pairs:
-            if not _is_plain_key(key):
+            self.tuple_keys += isinstance(key, tuple)
+            if not _is_plain_key(key) or self.tuple_keys > TUPLE_KEY_LIMIT:
                 self.source.refuse("has a dictionary with a key that no trainer writes")
             target[key] = value
 
@@ -139,24 +153,31 @@ class Machine:
 
     def push_global(self, module: object, name: object) -> None:
         """Push the name of a class or function."""
+        for part in (module, name):
+            if isinstance(part, Call):
+                # `builtins.str(b"os", "ascii")` is text once it is called, and here it is not.
+                self.refuse_call(part)
         if not isinstance(module, str) or not isinstance(name, str):
             self.source.refuse("names a global by something that is no text")
         self.push_new(Global(PYTHON_2_MODULES.get(module, module), name))
 
     def call(self, target: object, arguments: object) -> None:
         """Push what a call would make, if its target only builds data."""
-        if not isinstance(target, Global):
+        if not isinstance(target, Global) or not is_harmless(target):
             self.refuse_call(target)
         if not isinstance(arguments, tuple):
             self.source.refuse("calls something with arguments that are no tuple")
+        self.refuse_harm(harm_of_call(target, arguments))
+        if str(target) in CALLERS:
+            for one in arguments:
+                if isinstance(one, Global) and not is_harmless(one):
+                    self.refuse_call(one)
         if str(target) == "copyreg._reconstructor" and arguments:
             # It makes an instance of its first argument, whatever that is.
             return self.call(arguments[0], arguments[1:])
         if str(target) == "torch._tensor._rebuild_from_type_v2" and len(arguments) > _PAIR:
             # It calls its first argument with the third.
             return self.call(arguments[0], arguments[2])
-        if not is_harmless(target):
-            self.refuse_call(target)
         self.push_new(self.result(target, arguments))
         return None
 
@@ -189,6 +210,7 @@ class Machine:
     def set_state(self) -> None:
         """Keep the uppermost value as the state of the call below it."""
         state, target = self.pop(), self.top()
+        self.refuse_harm(harm_of_state(target.target if isinstance(target, Call) else None, state))
         if isinstance(target, Call):
             target.state = state
         elif isinstance(target, Global | Persistent):
@@ -202,10 +224,19 @@ class Machine:
         if isinstance(target, Call):
             target = target.target
         named = f"'{target!s:.200}'" if isinstance(target, Global) else "what it built itself"
-        raise UnsafePickleError(
+        raise self.unsafe(f"loading it would call {named}, which no checkpoint needs")
+
+    def refuse_harm(self, harm: str | None) -> None:
+        """Raise UnsafePickleError when there is any harm."""
+        if harm is not None:
+            raise self.unsafe(f"loading it would {harm}")
+
+    def unsafe(self, fact: str) -> UnsafePickleError:
+        """Return the error for what loading the file would do, here where nothing is done."""
+        return UnsafePickleError(
             self.source.subject,
             where=f"at byte {self.source.at} of its pickle",
-            fact=f"loading it would call {named}, which no checkpoint needs; nothing was run",
+            fact=f"{fact}; nothing was run",
             todo="do not load it, and ask where it came from",
         )
 
@@ -215,13 +246,18 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_plain_key(key: object) -> bool:
-    """Tell whether a key can be hashed at little cost: tuples are looked into, not far."""
+    """Tell whether a key can be hashed at little cost: tuples are looked into, not far.
+
+    Whole numbers hash to themselves modulo 2**61 - 1: larger ones can all be made to hash alike.
+    """
     left = _KEY_NODES
     level: list[object] = [key]
     for _ in range(_KEY_DEPTH):
         inner: list[object] = []
         for one in level:
             if isinstance(one, list | dict | bytearray):
+                return False
+            if isinstance(one, int) and abs(one) > _LARGEST_KEY:
                 return False
             if isinstance(one, tuple):
                 left -= len(one)

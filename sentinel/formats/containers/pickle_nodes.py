@@ -16,12 +16,13 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """A call that a pickle asks for and nobody made; ``state`` is what BUILD would have set.
 
     It is changed only while its pickle is read, and compared by identity, so that no value of a
-    file makes a comparison deep.
+    file makes a comparison deep. Nor has it a text of its own: arguments that many calls share
+    would be written out again and again.
     """
 
     target: Global
@@ -29,7 +30,7 @@ class Call:
     state: object = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Persistent:
     """Something that lies outside the pickle, by the name that its writer gave it."""
 

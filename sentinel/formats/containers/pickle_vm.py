@@ -130,6 +130,11 @@ def _frozen(m: Machine) -> None:
     m.push_new(m.pop_mark())
 
 
+def _extension(m: Machine, width: int) -> None:
+    number = m.source.number(width)
+    raise m.unsafe(f"loading it would call the extension {number}, whatever that is")
+
+
 def _place(m: Machine) -> int:
     line = m.source.line()
     if not line.isdigit() or len(line) > 10:  # noqa: PLR2004 - digits of 2**32
@@ -189,6 +194,9 @@ _OPERATIONS: Mapping[int, Callable[[Machine], object]] = MappingProxyType(
         ord("j"): lambda m: m.recall(m.source.number(4)),
         0x80: _protocol,
         0x81: _reduce,  # NEWOBJ: a class instead of a function, the same to us
+        0x82: lambda m: _extension(m, 1),
+        0x83: lambda m: _extension(m, 2),
+        0x84: lambda m: _extension(m, 4),
         0x85: lambda m: m.tuple_of(1),
         0x86: lambda m: m.tuple_of(2),
         0x87: lambda m: m.tuple_of(3),

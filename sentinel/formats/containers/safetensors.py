@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeGuard
 from sentinel.checkpoint import path_text
 from sentinel.dtypes import DTYPES
 from sentinel.errors import InputError, TruncatedError
+from sentinel.formats.containers.json_text import (
+    VALUE_LIMIT,
+    has_too_many_values,
+    unique_object,
+)
 from sentinel.formats.files import open_regular
 
 if TYPE_CHECKING:
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 
 HEADER_LIMIT_BYTES = 100_000_000
 """The reference reader's own limit."""
+
+MOST_AXES = 64
+"""NumPy's limit; torch knows no tensor with more either."""
 
 LENGTH_BYTES = 8
 _LARGEST_EXTENT = 2**63 - 1
@@ -90,23 +98,17 @@ def _header_bytes(path: Path, file: BinaryIO, size_bytes: int) -> bytes:
 def _parse(path: Path, raw: bytes) -> dict[str, object]:
     if not raw.startswith(b"{"):
         _refuse(path, "its header is no JSON object", "it is damaged or no safetensors file")
+    if has_too_many_values(raw):
+        _refuse(path, f"its header holds more than {VALUE_LIMIT} values", "it is damaged")
     try:
         parsed: dict[str, object] = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+            raw.decode("utf-8"), object_pairs_hook=unique_object, parse_constant=_no_constant
         )
         # JSON can spell half a surrogate pair, which no other text in this program may hold.
         _check_text(parsed)
     except (ValueError, RecursionError) as error:
-        _refuse(path, f"its header cannot be read ({_short(error)})", "it is damaged")
+        _refuse(path, f"its header cannot be read ({_short(str(error))})", "it is damaged")
     return parsed
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        message = "a key occurs twice"
-        raise ValueError(message)
-    return found
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -134,6 +136,8 @@ def _tensor(path: Path, name: str, entry: object, start: int) -> HeaderTensor:
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         _refuse_tensor(path, name, f"its dtype {_short(dtype)} is not known")
+    if isinstance(shape, list) and len(shape) > MOST_AXES:
+        _refuse_tensor(path, name, f"its shape has {len(shape)} axes, the most are {MOST_AXES}")
     if not _is_counts(shape):
         _refuse_tensor(path, name, "its shape is no list of non-negative numbers")
     if not _is_counts(offsets) or len(offsets) != 2:  # noqa: PLR2004 - begin and end
@@ -143,7 +147,8 @@ def _tensor(path: Path, name: str, entry: object, start: int) -> HeaderTensor:
         _refuse_tensor(path, name, f"its bytes end at {end}, before they begin at {begin}")
     bits = _bits(shape, DTYPES[dtype].bits, limit=8 * (end - begin))
     if bits != 8 * (end - begin):
-        _refuse_tensor(path, name, f"its {dtype} shape {_short(shape)} is not {end - begin} bytes")
+        said = _short(str(shape))
+        _refuse_tensor(path, name, f"its {dtype} shape {said} is not {end - begin} bytes")
     return HeaderTensor(name, dtype, tuple(shape), start + begin, end - begin)
 
 
@@ -202,5 +207,6 @@ def _refuse_tensor(path: Path, name: str, fact: str) -> NoReturn:
 
 
 def _short(value: object) -> str:
-    text = str(value)
+    # The text of a list inside lists could be deeper than the interpreter goes.
+    text = str(value) if isinstance(value, str | int | float | None) else type(value).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."  # noqa: PLR2004 - a line of a message

@@ -17,6 +17,7 @@ from sentinel.formats.containers.pickle_vm import read_pickle
 from sentinel.formats.containers.torch_dtypes import bits_of
 from sentinel.formats.containers.torch_objects import (
     NODE_LIMIT,
+    Origin,
     Storage,
     StorageKey,
     TorchFile,
@@ -56,7 +57,7 @@ def read_torch_legacy(file: BinaryIO, path: Path, size_bytes: int, *, member: st
             raise _refused(subject, f"its pickle needs the storage '{key.key:.100}', it has none")
         return storages[key.key]
 
-    return torch_tree(value, member=member, subject=subject, find=find)
+    return torch_tree(value, Origin(member, subject, size_bytes, source.at), find)
 
 
 def _widths(value: object, subject: str) -> dict[str, int]:

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 DEPTH_LIMIT = 40
 NODE_LIMIT = 1_000_000
 
+SHARED_NODES = 20_000
+"""Values beyond one a byte of the pickle: what is kept in its memo unfolds wherever it is used."""
+
+SHARED_BYTES = 64 * 1024 * 1024
+SHARED_TIMES = 20
+"""Tensors may lie on the same bytes, as tied weights do: so many times the file, and some bytes
+more, are read at most."""
+
+LONGEST_NAME = 4096
 _STORAGE_FIELDS = 5
 _FIRST_TENSOR = frozenset({"_rebuild_parameter", "_rebuild_parameter_with_state"})
 
@@ -65,15 +74,28 @@ class TorchFile:
     tensors: tuple[Tensor, ...]
 
 
-def torch_tree(
-    value: object, *, member: str, subject: str, find: FindStorage, big_endian: bool = False
-) -> TorchFile:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a pickle's value comes from, and what that allows.
+
+    ``member`` is the file's name inside its checkpoint, ``subject`` names it in messages; the
+    sizes are those of the whole file and of the pickle alone.
+    """
+
+    member: str
+    subject: str
+    file_bytes: int
+    pickle_bytes: int
+    big_endian: bool = False
+
+
+def torch_tree(value: object, origin: Origin, find: FindStorage) -> TorchFile:
     """Turn a pickle's value into tensors and plain values.
 
     Raises InputError when a tensor reaches beyond its storage, when two have the same path, and
-    when the value is deeper or larger than a checkpoint is.
+    when the value is deeper or larger than a checkpoint is, or than its file.
     """
-    builder = _Builder(member, subject, find, big_endian=big_endian)
+    builder = _Builder(origin, find)
     tree = builder.build(value, (), DEPTH_LIMIT)
     return TorchFile(tree, tuple(builder.tensors.values()))
 
@@ -98,18 +120,17 @@ def storage_key(persistent: Persistent) -> StorageKey | None:
 class _Builder:
     """One walk over a value that may hold itself: depth and nodes are counted."""
 
-    def __init__(self, member: str, subject: str, find: FindStorage, *, big_endian: bool) -> None:
+    def __init__(self, origin: Origin, find: FindStorage) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self._member = member
-        self._subject = subject
+        self._origin = origin
         self._find = find
-        self._big_endian = big_endian
-        self._nodes = 0
+        self._nodes_left = min(NODE_LIMIT, SHARED_NODES + origin.pickle_bytes)
+        self._bytes_left = SHARED_BYTES + SHARED_TIMES * origin.file_bytes
 
     def build(self, value: object, path: tuple[str, ...], depth: int) -> object:
-        self._nodes += 1
-        if self._nodes > NODE_LIMIT:
-            self._refuse(f"unfolds to more than {NODE_LIMIT} values")
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            self._refuse("unfolds to more values than a file of its length holds")
         if not depth:
             self._refuse(f"is nested deeper than {DEPTH_LIMIT}")
         if isinstance(value, dict):
@@ -129,8 +150,11 @@ class _Builder:
         if call.target.module == "torch._utils":
             if name in _FIRST_TENSOR and call.arguments:
                 return self.build(call.arguments[0], path, depth - 1)
-            tensor = self._tensor(call, ".".join(path))
+            tensor = self._tensor(call, self._name(path))
             if tensor is not None:
+                self._bytes_left -= tensor.size_bytes
+                if self._bytes_left < 0:
+                    self._refuse("has tensors that lie on the same bytes again and again")
                 if self.tensors.setdefault(tensor.name, tensor) is not tensor:
                     self._refuse(f"holds two tensors named '{tensor.name:.200}'")
                 return tensor
@@ -143,6 +167,11 @@ class _Builder:
         for label, inner in _inside(call):
             self.build(inner, (*path, label) if label else path, depth - 1)
         return call
+
+    def _name(self, path: tuple[str, ...]) -> str:
+        if sum(map(len, path)) > LONGEST_NAME:
+            self._refuse(f"has a name of more than {LONGEST_NAME} characters")
+        return ".".join(path)
 
     def _tensor(self, call: Call, name: str) -> Tensor | None:
         """Return the tensor that a call would rebuild, None when it rebuilds something else."""
@@ -168,7 +197,7 @@ class _Builder:
             named = call.arguments[6] if len(call.arguments) > 6 else None  # noqa: PLR2004 - its place
             known = DTYPE_OF_NAME.get(str(named)) if isinstance(named, Global) else None
             if known is None:
-                self._refuse(f"has a tensor '{name:.200}' of the unknown dtype '{named!s:.50}'")
+                self._refuse(f"has a tensor '{name:.200}' of an unknown dtype")
             dtype = known
         return dtype
 
@@ -192,19 +221,21 @@ class _Builder:
         if dtype == "F4":
             # Two values a byte: torch counts the pairs, every other format the values.
             shape = (*shape[:-1], shape[-1] * 2) if shape else (2,)
+            if check_extents(shape, shape, 0) is None:
+                self._refuse(f"has a tensor '{name:.200}' whose shape is none")
         return Tensor(
             name=name,
-            member=self._member,
+            member=self._origin.member,
             dtype=dtype,
             shape=shape,
             offset=found.offset + begin,
             size_bytes=span_bytes,
             strides=None if is_row_major(shape, strides) else strides,
-            big_endian=self._big_endian and bits_of(dtype) > 8,  # noqa: PLR2004 - a byte
+            big_endian=self._origin.big_endian and bits_of(dtype) > 8,  # noqa: PLR2004 - a byte
         )
 
     def _refuse(self, fact: str) -> NoReturn:
-        raise InputError(self._subject, fact=fact, todo="it is damaged or no checkpoint")
+        raise InputError(self._origin.subject, fact=fact, todo="it is damaged or no checkpoint")
 
 
 def _segment(key: object) -> str:

@@ -16,6 +16,7 @@ from sentinel.errors import InputError
 from sentinel.formats.containers.pickle_source import PICKLE_LIMIT_BYTES, PickleSource
 from sentinel.formats.containers.pickle_vm import read_pickle
 from sentinel.formats.containers.torch_objects import (
+    Origin,
     Storage,
     StorageKey,
     TorchFile,
@@ -61,13 +62,8 @@ def read_torch_zip(
             raise _refused(subject, f"its pickle needs the storage '{key.key:.100}', it has none")
         return Storage(entry.offset, entry.size_bytes)
 
-    return torch_tree(
-        value,
-        member=member,
-        subject=subject,
-        find=find,
-        big_endian=order is not None and _is_big_endian(file, order, subject),
-    )
+    turned = order is not None and _is_big_endian(file, order, subject)
+    return torch_tree(value, Origin(member, subject, size_bytes, len(pickled), turned), find)
 
 
 def pickle_in_zip(file: BinaryIO, path: Path, size_bytes: int) -> bytes:
@@ -78,11 +74,19 @@ def pickle_in_zip(file: BinaryIO, path: Path, size_bytes: int) -> bytes:
 
 
 def _root(entries: Mapping[str, ZipEntry], subject: str) -> str:
-    """Return the one directory that everything in the archive lies in."""
+    """Return the one directory that everything in the archive lies in.
+
+    torch looks names up without regard to case: of two that differ in nothing else it would read
+    the one, and others the other.
+    """
+    if len({name.lower() for name in entries}) != len(entries):
+        raise _refused(subject, "has two files in it whose names differ in upper and lower case")
     roots = [name.removesuffix(_PICKLE) for name in entries if name.endswith(_PICKLE)]
     if len(roots) != 1 or "/" in roots[0]:
         raise _refused(subject, "is a zip archive, but not one of torch")
     for entry in entries.values():
+        if not entry.name.startswith(f"{roots[0]}/"):
+            raise _refused(subject, f"'{entry.name:.200}' in it lies outside of '{roots[0]:.200}'")
         if entry.method != STORED:
             raise _refused(
                 subject, f"'{entry.name:.200}' in it is compressed, which torch never does"

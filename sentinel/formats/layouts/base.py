@@ -9,6 +9,7 @@ from sentinel.errors import InputError
 from sentinel.formats.containers.safetensors import SafetensorsHeader, read_safetensors_header
 from sentinel.formats.files import list_directory, stat_member
 from sentinel.formats.naming import group_of, shard_of, step_of_path
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,7 @@ class Layout(Protocol):
 
 def place_at(path: Path) -> Place:
     """Return what lies at a path; raises InputError when a directory cannot be listed."""
-    if not path.is_dir():
+    if not is_directory(path):
         return Place(path, is_directory=False)
     files, directories = list_directory(path)
     return Place(

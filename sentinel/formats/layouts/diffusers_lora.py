@@ -21,6 +21,7 @@ from sentinel.formats.layouts.base import files_at, stat_file
 from sentinel.formats.lora_metadata import adapter_of_metadata, metadata_settings
 from sentinel.formats.naming import step_of_path
 from sentinel.formats.roles import PEFT_PREFIX
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,18 +50,18 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the weights and, in a script's checkpoint, at accelerate's files."""
-    return stat_parts(path, files_at(path)) if path.is_dir() else stat_file(path)
+    return stat_parts(path, files_at(path)) if is_directory(path) else stat_file(path)
 
 
 def complete(path: Path) -> bool | None:
     """Tell whether the random states are there; None where the weights lie alone."""
-    files = files_at(path) if path.is_dir() else frozenset()
+    files = files_at(path) if is_directory(path) else frozenset()
     return MARK in files if _is_script_checkpoint(path, files) else None
 
 
 def read(path: Path) -> Checkpoint:
     """Read the headers of the weights and the adapter's description in their metadata."""
-    if path.is_dir():
+    if is_directory(path):
         files = files_at(path)
         draft = Draft(path)
         metadata = read_parts(draft, files)
@@ -81,6 +82,6 @@ def read(path: Path) -> Checkpoint:
 
 
 def _is_script_checkpoint(path: Path, files: frozenset[str]) -> bool:
-    return path.is_dir() and (
+    return is_directory(path) and (
         path.name.startswith("checkpoint") or OPTIMIZER in files or MARK in files
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_text import read_json_object
-from sentinel.formats.scalars import as_text
+from sentinel.formats.scalars import as_number, as_text
 from sentinel.formats.settings import Setting
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def settings_of(path: Path, files: Collection[str]) -> dict[str, Setting]:
         text = as_text(value)
         if text is not None:
             found[name] = _DTYPES.get(text.removeprefix("torch."), text)
-        elif isinstance(value, int | float):
+        elif isinstance(value, bool) or (
+            isinstance(value, int | float) and as_number(value) is not None
+        ):
             found[name] = value
     return found

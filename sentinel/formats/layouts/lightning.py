@@ -29,6 +29,7 @@ from sentinel.formats.lightning_state import (
     step_of_tree,
     updates_of,
 )
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,19 +70,19 @@ def _is_file_of_lightnings(path: Path) -> bool:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the file, or at the shards and `meta.pt`."""
-    if not path.is_dir():
+    if not is_directory(path):
         return stat_file(path)
     return (*stat_distributed(path, "", "weights"), *_stat_meta(path))
 
 
 def complete(path: Path) -> bool | None:
     """Tell whether a directory's description and `meta.pt` are there; None for a file."""
-    return {DESCRIPTION, META} <= files_at(path) if path.is_dir() else None
+    return {DESCRIPTION, META} <= files_at(path) if is_directory(path) else None
 
 
 def read(path: Path) -> Checkpoint:
     """Read what a file says of itself, or the description of the shards."""
-    if path.is_dir():
+    if is_directory(path):
         draft = Draft(path)
         read_distributed(draft)
         found = draft.torch_file(META, "state")
@@ -90,7 +91,7 @@ def read(path: Path) -> Checkpoint:
         draft = Draft(path.parent)
         tree = draft.read_torch(path.name)
     known = tree if isinstance(tree, dict) and is_lightning(tree) else {}
-    if not path.is_dir():
+    if not is_directory(path):
         draft.optimizer = optimizer_of_tree(known, path.name)
     return draft.finish(
         path,

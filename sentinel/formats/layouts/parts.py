@@ -6,7 +6,7 @@ peft/utils/constants.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,8 @@ from sentinel.errors import InputError
 from sentinel.formats import adapter_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
-from sentinel.formats.naming import is_plain_name
 from sentinel.formats.nested import has_nested_weights, read_nested
-from sentinel.formats.scalars import as_text
-from sentinel.formats.shards import MODEL, has_weights, read_weights
+from sentinel.formats.shards import MODEL, check_index, has_weights, indexed_files, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,12 +99,13 @@ def read_all(
     pickled ones are read where no safetensors file holds the same.
     """
     adapter, settings = None, dict[str, "Setting"]()
+    pickled: Mapping[str, str] = {}
     if ADAPTER_WEIGHTS in files or adapter_config.NAME in files:
         adapter, settings = _read_adapter(draft, files)
     if has_weights(files):
         read_weights(draft, files, MODEL)
     elif PICKLED_INDEX in files:
-        _note_named(draft, files)
+        pickled = _note_named(draft, files)
     for name in sorted(files):
         part = part_of(name)
         if _is_only_pickled(name, files):
@@ -115,20 +114,20 @@ def read_all(
             draft.read_optimizer(name)
         elif part is not None and name not in draft.members:
             draft.add_member(name, part)
+    check_index(draft, PICKLED_INDEX, pickled)
     settings = {**read_nested(draft, directories), **settings}
     if not holds_weights(files) and not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
     return adapter, settings
 
 
-def _note_named(draft: Draft, files: Collection[str]) -> None:
-    """Turn pickled shards that the index names and that are not there into faults."""
-    content = draft.read_json(PICKLED_INDEX, "weights") or {}
-    named = content.get("weight_map")
-    shards = {as_text(name) for name in named.values()} if isinstance(named, dict) else set()
-    for name in sorted(shard for shard in shards if shard and is_plain_name(shard)):
+def _note_named(draft: Draft, files: Collection[str]) -> Mapping[str, str]:
+    """Turn pickled shards that are named and not there into faults; return files by tensor."""
+    named = indexed_files(draft, PICKLED_INDEX)
+    for name in sorted(set(named.values())):
         if name not in files:
             draft.add_member(name, "weights")
+    return named
 
 
 def _read_adapter(

@@ -17,6 +17,7 @@ from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at, place_at
 from sentinel.formats.naming import COMPANIONS, shard_of, step_of_path
 from sentinel.formats.shards import read_shard_set
+from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def read(path: Path) -> Checkpoint:
     """Read the headers; a directory has none and only its fault is told."""
     draft = Draft(path.parent)
     shard = shard_of(path.name)
-    if path.is_dir():
+    if is_directory(path):
         draft = _directory(path)
     elif shard:
         read_shard_set(draft, _set_of(path), shard.stem)

@@ -15,7 +15,7 @@ from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at
 from sentinel.formats.layouts.parts import part_of, read_all, stat_parts
 from sentinel.formats.naming import is_plain_name, step_of_path
-from sentinel.formats.scalars import as_count, as_finite, as_text
+from sentinel.formats.scalars import as_count, as_finite, as_text, brief
 from sentinel.formats.settings import Setting, flatten
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def read(path: Path) -> Checkpoint:
     manifest = draft.read_json(MANIFEST, "state") or {}
     schema = manifest.get("schema")
     if manifest and schema != SCHEMA:
-        draft.fault(
-            _broken(draft, f"has schema {schema!r:.50}, known is {SCHEMA}"), "state", MANIFEST
-        )
+        fact = f"has schema {brief(schema)}, known is {SCHEMA}"
+        draft.fault(_broken(draft, fact), "state", MANIFEST)
     _check_files(draft, manifest.get("files"))
     files = files_at(path)
     adapter, settings = read_all(draft, files)

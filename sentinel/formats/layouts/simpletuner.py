@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sentinel.errors import InputError
 from sentinel.formats.adapter_config import adapter_settings
 from sentinel.formats.draft import Draft
-from sentinel.formats.files import list_directory, stat_member
+from sentinel.formats.files import list_directory, open_regular, stat_member
 from sentinel.formats.layouts.accelerate_parts import (
     LORA_WEIGHTS,
     MARK,
@@ -80,9 +80,9 @@ def complete(path: Path) -> bool | None:
     files = files_at(path)
     if GUARD in files:
         try:
-            with (path / GUARD).open("rb") as file:
+            with open_regular(path / GUARD) as (file, _size_bytes):
                 return file.read(len(_GUARD_SAYS)) == _GUARD_SAYS
-        except OSError:
+        except InputError:
             return False
     if PREFETCH in files or MARK not in files:
         return False

@@ -7,7 +7,7 @@ In `qmodel.pt`, which its own models save, they are plain numbers. Source: hqq/c
 from __future__ import annotations
 
 from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
-from sentinel.formats.scalars import as_count
+from sentinel.formats.scalars import as_count, brief
 
 PARTS = frozenset(
     {
@@ -64,5 +64,5 @@ def _text(stored: Stored, part: str) -> str:
     tensor = stored.parts.get(part)
     if tensor is None or tensor.dtype != "U8":
         # A dtype, by its name in torch.
-        return str(stored.values.get(part, ""))[:100]
+        return brief(stored.values.get(part, ""))
     return stored.read(tensor).decode("ascii", "replace")
