@@ -1,8 +1,8 @@
 """Write what the documentation says about the code from the code itself.
 
-`python docs/generate.py [DIRECTORY]` writes `cli.md`, `rules.md` and `rule.schema.json` into this
-directory or another; tests hold that they are up to date. The tables of `health-log.md` and
-`scan.schema.json` are written by hand and held by tests too.
+`python docs/generate.py [DIRECTORY]` writes `cli.md`, `support.md`, `rules.md` and
+`rule.schema.json` into this directory or another; tests hold that they are up to date. The tables
+of `health-log.md` and `scan.schema.json` are written by hand and held by tests too.
 """
 # ruff: noqa: INP001 - a script beside the pages it writes
 
@@ -19,6 +19,9 @@ from sentinel.cli.exit_codes import BUG, CLOSED, INTERRUPTED, MEANINGS, UNREADAB
 from sentinel.cli.main import cli
 from sentinel.daemon.supervise import ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY
 from sentinel.rules import pages
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from corpus import support
 
 CLI_PAGE = "cli.md"
 
@@ -148,6 +151,7 @@ def _anchor(context: click.Context) -> str:
 def main(directory: Path) -> None:
     """Write every generated page into a directory."""
     (directory / CLI_PAGE).write_text(render_cli(), encoding="utf-8", newline="\n")
+    (directory / support.PAGE).write_text(support.render(), encoding="utf-8", newline="\n")
     pages.main(directory)
 
 

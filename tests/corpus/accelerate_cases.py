@@ -74,7 +74,7 @@ CASES: tuple[Case, ...] = (
         write=partial(_state, adapter=True),
         truth=Truth(
             **_TRUTH,
-            roles={"lora_up": 2, "lora_down": 2, "base": 2, "modules_to_save": 10},
+            roles={"lora_up": 2, "lora_down": 2, "base": 12},
             family="lora",
             modules=FAMILIES["lora"].modules,
             pairs=frozenset({(4, None, 1.0)}),

@@ -161,7 +161,7 @@ PACKINGS: Mapping[str, Packing] = MappingProxyType(
             "bf16",
             47,
         ),
-        "int8": Packing(*_BNB, partial(_bitsandbytes, load_in_8bit=True), "int8", "fp16", 26),
+        "int8": Packing(*_BNB, partial(_bitsandbytes, load_in_8bit=True), "int8", "fp32", 26),
         "torchao-int8": Packing(
             *_AO, partial(_torchao, "Int8WeightOnlyConfig"), "torchao-int8", "bf16", 26
         ),
@@ -179,9 +179,7 @@ PACKINGS: Mapping[str, Packing] = MappingProxyType(
         "quanto-float8": Packing(
             *_QUANTO, partial(_quanto, "qfloat8"), "quanto-float8", "fp32", 33
         ),
-        "quanto-int4": Packing(
-            *_QUANTO, partial(_quanto, "qint4"), "quanto-int4", "fp32", 40, open_=7
-        ),
+        "quanto-int4": Packing(*_QUANTO, partial(_quanto, "qint4"), "quanto-int4", "fp32", 40),
         "ct-int4": Packing(
             *_CT, partial(_compressed, "W4A16"), "compressed-tensors-int4", "bf16", 26
         ),

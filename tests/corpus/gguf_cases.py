@@ -66,8 +66,9 @@ def _lora(place: Path, rng: np.random.Generator, *, trained: bool = True) -> Pat
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, 8.0)
     for query in _QUERIES:
-        up = rng.normal(size=(WIDTH, 4)) if trained else np.zeros((WIDTH, 4))
-        _add(writer, f"{query}.weight.lora_a", rng.normal(size=(4, WIDTH)), "F32")
+        up = rng.normal(0, 0.01, (WIDTH, 4)) if trained else np.zeros((WIDTH, 4))
+        down = rng.uniform(-1, 1, (4, WIDTH)) / np.sqrt(WIDTH)
+        _add(writer, f"{query}.weight.lora_a", down, "F32")
         _add(writer, f"{query}.weight.lora_b", up, "F32")
     return _finish(writer)
 

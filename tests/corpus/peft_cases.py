@@ -66,6 +66,7 @@ def _families() -> Iterator[Case]:
             id=f"peft/{name}-start",
             write=partial(fresh, family),
             truth=truth_of(family, idle=family.idle, **verdict),
+            slow=True,
             **common,
         )
         yield Case(
