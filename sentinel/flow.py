@@ -24,6 +24,7 @@ from sentinel.formats.base import read_base
 from sentinel.formats.base_search import base_paths
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
+from sentinel.formats.logs.beside import with_log
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
@@ -306,9 +307,8 @@ def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
     return open_checkpoint(candidate.path)
 
 
-def _measure(
-    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
-) -> Inspected:
+def _measure(opened: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None) -> Inspected:
+    checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
