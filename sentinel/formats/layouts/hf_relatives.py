@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.relatives_settings import (
+    AXOLOTL_LOG,
+    LLAMA_FACTORY_ARGUMENTS,
+    axolotl_settings,
+    llama_factory_settings,
+)
 from sentinel.formats.scalars import as_number, as_text
 from sentinel.formats.settings import Setting
 
@@ -23,12 +29,21 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import AdapterConfig
 
 SWIFT_ARGUMENTS = "args.json"
+UNKNOWN = "transformers"
+"""What is said where no relative left a mark."""
 
 RELATIVES: tuple[tuple[str, frozenset[str]], ...] = (
-    ("axolotl", frozenset({"tokens_state.json", "debug.log"})),
+    ("axolotl", frozenset({"tokens_state.json", AXOLOTL_LOG})),
     (
         "llama-factory",
-        frozenset({"trainer_log.jsonl", "running_log.txt", "llamaboard_config.yaml"}),
+        frozenset(
+            {
+                "trainer_log.jsonl",
+                "running_log.txt",
+                "llamaboard_config.yaml",
+                LLAMA_FACTORY_ARGUMENTS,
+            }
+        ),
     ),
     ("ms-swift", frozenset({"additional_config.json", "sft_args.json"})),
 )
@@ -54,7 +69,7 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
 def trainer_of(
     files: Collection[str], beside: Collection[str], adapter: AdapterConfig | None
 ) -> str:
-    """Return the trainer's name, ``transformers`` when nothing tells another.
+    """Return the trainer's name, `UNKNOWN` when nothing tells a relative.
 
     ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in.
     """
@@ -65,13 +80,31 @@ def trainer_of(
     if SWIFT_ARGUMENTS in files:
         return "ms-swift"
     saved = set(adapter.modules_to_save) if adapter is not None else set()
-    return "minicpm-v" if saved >= _MINICPM_MODULES else "transformers"
+    return "minicpm-v" if saved >= _MINICPM_MODULES else UNKNOWN
 
 
 def settings_of(path: Path, files: Collection[str]) -> dict[str, Setting]:
-    """Return what ms-swift's `args.json` in a checkpoint tells, by dotted name."""
-    if SWIFT_ARGUMENTS not in files:
-        return {}
+    """Return what the relatives' own files in and beside a checkpoint tell, by dotted name.
+
+    ``files`` are those of the checkpoint at ``path``; a last save lies where the logs are.
+    """
+    output = path if {AXOLOTL_LOG, LLAMA_FACTORY_ARGUMENTS} & set(files) else path.parent
+    found = axolotl_settings(output / AXOLOTL_LOG)
+    if not found:
+        found = llama_factory_settings(
+            output / LLAMA_FACTORY_ARGUMENTS, written_ns=_written_ns(path)
+        )
+    return {**found, **(_swift(path) if SWIFT_ARGUMENTS in files else {})}
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _swift(path: Path) -> dict[str, Setting]:
     try:
         content = read_json_object(path / SWIFT_ARGUMENTS)
     except InputError:

@@ -9,6 +9,7 @@ from sentinel.formats import adapter_config
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.hf_relatives import UNKNOWN, settings_of, trainer_of
 from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, PICKLED_ADAPTER, read_all, stat_parts
 from sentinel.formats.naming import step_of_path
 
@@ -43,15 +44,22 @@ def complete(path: Path) -> bool | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the header of the weights and the description."""
+    """Read the header of the weights and the description.
+
+    A trainer's last save lies in its output directory, between the trainer's own files.
+    """
     draft = Draft(path)
-    adapter, settings = read_all(draft, files_at(path) & _FILES)
+    files = files_at(path)
+    adapter, settings = read_all(draft, files & _FILES)
+    trainer = trainer_of(files, (), adapter)
+    told = {} if trainer == UNKNOWN else settings_of(path, files)
     return draft.finish(
         path,
         NAME,
         complete=complete(path),
+        trainer=None if trainer == UNKNOWN else trainer,
         step=step_of_path(path),
         adapter=adapter,
-        settings=settings,
+        settings={**settings, **told},
         saved_as_trained=True,
     )

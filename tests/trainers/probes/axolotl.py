@@ -72,7 +72,12 @@ RUNS = {
 def main() -> None:
     """Run every training and say what it wrote."""
     sys.path.insert(0, str(CHECKOUT / "src"))
-    os.environ |= {"AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
+    os.environ |= {
+        "AXOLOTL_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ACCELERATE_USE_CPU": "1",
+    }
     transformers.utils.is_torchvision_available()
     torch.manual_seed(7)
     save_small_llama(Path("base"))
