@@ -1,8 +1,8 @@
 """axolotl: whole trainings by its own command on a language model of a few numbers.
 
-Stood in for: torchvision, numba, fastcore, triton (images, packing, notebooks, kernels). Model, tokenizer
-and sentences are ours, everything else is its own: configuration, adapters, trainer, callbacks,
-logs, what is resumed. Telemetry is off.
+Stood in for: torchvision, numba, fastcore, triton (images, packing, notebooks, kernels). Model,
+tokenizer and sentences are ours, everything else is its own: configuration, adapters, trainer,
+callbacks, logs, what is resumed. Telemetry is off.
 """
 
 from __future__ import annotations
