@@ -29,7 +29,7 @@ _FEW_RECORDS = 1000
 _WALK_LIMIT = 2_000_000
 _HEADER = struct.Struct("<QI")
 _CHECKSUM_BYTES = 4
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

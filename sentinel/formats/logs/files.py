@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
+from sentinel.checkpoint import Member
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_lines import read_json_lines
 from sentinel.formats.containers.tfevents import read_events
@@ -23,31 +25,38 @@ _TIMES = ("time", "timestamp", "_timestamp")
 
 def read_json_log(path: Path) -> Log | None:
     """Return the log in a file of JSON lines, None when it cannot be read or tells nothing."""
-    try:
-        modified_s = _modified_s(path)
-        lines = read_json_lines(path)
-    except InputError:
-        return None
-    entries = unified(entry for line in lines.objects for entry in _entries(line))
-    return Log(path, entries, modified_s, lines.is_all) if entries else None
+    return _read_as_of(_json_log, path)
 
 
 def read_event_log(path: Path) -> Log | None:
     """Return the log in a TensorBoard event file, None when it cannot be read or tells nothing."""
+    return _read_as_of(_event_log, path)
+
+
+def _read_as_of(read: Callable[[Path, Member], Log], path: Path) -> Log | None:
     try:
-        modified_s = _modified_s(path)
-        events = read_events(path)
+        log = read(path, stat_member(path.parent, path.name, "state"))
     except InputError:
         return None
+    return log if log.entries else None
+
+
+# The checkpoints of one run share a log: what its bytes say is kept until they change.
+@lru_cache(maxsize=8)
+def _json_log(path: Path, file: Member) -> Log:
+    lines = read_json_lines(path)
+    entries = unified(entry for line in lines.objects for entry in _entries(line))
+    return Log(path, entries, file.mtime_ns / 1e9, lines.is_all)
+
+
+@lru_cache(maxsize=8)
+def _event_log(path: Path, file: Member) -> Log:
+    events = read_events(path)
     entries = unified(
         Entry(found.step, found.tag, found.value, found.at_s if math.isfinite(found.at_s) else None)
         for found in events.scalars
     )
-    return Log(path, entries, modified_s, events.is_all) if entries else None
-
-
-def _modified_s(path: Path) -> float:
-    return stat_member(path.parent, path.name, "state").mtime_ns / 1e9
+    return Log(path, entries, file.mtime_ns / 1e9, events.is_all)
 
 
 def _entries(line: Mapping[str, object]) -> Iterator[Entry]:
