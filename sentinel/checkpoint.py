@@ -233,6 +233,7 @@ class Checkpoint:
     ``settings`` holds flat training settings by dotted name (``precision.adapter``,
     ``optimizer.name``, ``base.quantization``, ``versions.peft``, ``device.bf16`` ...).
     ``optimizer`` is None when none was saved, or when it could not be understood.
+    ``state_is_whole`` says that there are files of the part ``state`` and each was read to its end.
     """
 
     path: Path
@@ -249,6 +250,7 @@ class Checkpoint:
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     faults: tuple[Fault, ...] = ()
     optimizer: OptimizerState | None = None
+    state_is_whole: bool = False
 
     @property
     def root(self) -> Path:

@@ -338,7 +338,7 @@ def _with_fault(checkpoint: Checkpoint, rule: str, member: str, message: str) ->
 def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:
     """Return the parts that were read whole and have no grave content finding.
 
-    State files are not read yet, so they are never called usable.
+    Random states and a scheduler alone are nothing to begin from.
     """
     if inspected.measured is None:
         return ()
@@ -349,7 +349,10 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
         for part in found.parts
     }
     optimizer = inspected.checkpoint.optimizer
-    read: tuple[Part, ...] = ("weights",)
-    if optimizer is not None and not optimizer.opaque_count:
-        read = ("weights", "optimizer")
-    return tuple(part for part in read if part not in damaged)
+    read: dict[Part, bool] = {
+        "weights": True,
+        "optimizer": optimizer is not None and not optimizer.opaque_count,
+        "state": inspected.checkpoint.state_is_whole,
+    }
+    usable = tuple(part for part, is_read in read.items() if is_read and part not in damaged)
+    return () if usable == ("state",) else usable

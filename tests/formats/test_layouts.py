@@ -275,6 +275,7 @@ def test_kohya(write) -> None:
     assert found.root == path.parent
     assert found.settings == {
         "precision.mixed": "fp16",
+        "precision.training": "fp16",
         "precision.full_fp16": True,
         "precision.adapter": "fp16",
         "adapter.method": "lora",

@@ -16,6 +16,7 @@ from sentinel.errors import InputError
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.scalars import as_text
 from sentinel.formats.settings import Setting
+from sentinel.formats.training_arguments import trainer_of_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,11 +53,15 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
 
 
 def trainer_of(
-    files: Collection[str], beside: Collection[str], adapter: AdapterConfig | None
+    files: Collection[str],
+    beside: Collection[str],
+    adapter: AdapterConfig | None,
+    arguments: object = None,
 ) -> str:
     """Return the trainer's name, ``transformers`` when nothing tells another.
 
-    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in.
+    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in,
+    ``arguments`` what `training_args.bin` was read to.
     """
     seen = {*files, *beside}
     for name, marks in RELATIVES:
@@ -64,6 +69,9 @@ def trainer_of(
             return name
     if SWIFT_ARGUMENTS in files:
         return "ms-swift"
+    told = trainer_of_arguments(arguments)
+    if told is not None:
+        return told
     saved = set(adapter.modules_to_save) if adapter is not None else set()
     return "minicpm-v" if saved >= _MINICPM_MODULES else "transformers"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats import adapter_config
+from sentinel.formats import adapter_config, training_arguments
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NAME = "peft"
 
 _FILES = frozenset({ADAPTER_WEIGHTS, PICKLED_ADAPTER, adapter_config.NAME})
+_READ = _FILES | {training_arguments.NAME}
+"""A trainer that saves its last adapter this way leaves its arguments beside it."""
 
 
 def recognise(place: Place) -> Candidate | None:
@@ -30,7 +32,7 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the adapter's files only: the directory may be a trainer's whole output."""
-    return stat_parts(path, files_at(path) & _FILES)
+    return stat_parts(path, files_at(path) & _READ)
 
 
 def complete(path: Path) -> bool | None:
@@ -45,7 +47,7 @@ def complete(path: Path) -> bool | None:
 def read(path: Path) -> Checkpoint:
     """Read the header of the weights and the description."""
     draft = Draft(path)
-    adapter, settings = read_all(draft, files_at(path) & _FILES)
+    adapter, settings = read_all(draft, files_at(path) & _READ)
     return draft.finish(
         path,
         NAME,
