@@ -97,6 +97,7 @@ _LABELS: Mapping[str, frozenset[str]] = MappingProxyType(
         for family, terms in TERMS.items()
     }
 )
+_PAIRED = frozenset({"lora", "adalora"})
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 
 
@@ -130,7 +131,7 @@ def effect_rows(
         idle = _all(_any(factor.neutral for factor in term) for term in terms)
         keeper = min(terms[0], key=_rank)
         norm: object = 0.0 if idle else None
-        if not idle and family == "lora":
+        if not idle and family in _PAIRED:
             norm = pair_norms.get(module)
         elif not idle and family in NORMS:
             norm = NORMS[family](module, _labelled(members, family), moments, adapter, open_member)
