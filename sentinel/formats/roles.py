@@ -152,7 +152,7 @@ def _told_apart(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _depth(key: str) -> int:
     """Return how many wrapped layers stand directly before a key's marker."""
-    before, found, _after = key.partition(".lora_")
+    before, found, _after = key.rpartition(".lora_")
     segments = before.split(".") if found else []
     return next((at for at, one in enumerate(reversed(segments)) if one != _BASE_LAYER), 0)
 

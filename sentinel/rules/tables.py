@@ -143,6 +143,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "scale_parameter": "BOOLEAN",
             "relative_step": "BOOLEAN",
             "warmup_init": "BOOLEAN",
+            "nan_settings": "VARCHAR",
         },
         "config": {"name": "VARCHAR", "value": "VARCHAR", "number": "DOUBLE", "truth": "BOOLEAN"},
         "metrics": {"step": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},

@@ -154,8 +154,12 @@ class Machine:
             # It makes an instance of its first argument, whatever that is.
             return self.call(arguments[0], arguments[1:])
         if str(target) == "torch._tensor._rebuild_from_type_v2" and len(arguments) > _PAIR:
-            # It calls its first argument with the third.
-            return self.call(arguments[0], arguments[2])
+            # It calls its first argument with the third, and sets the fourth as its state.
+            self.call(arguments[0], arguments[2])
+            made = self.top()
+            if isinstance(made, Call) and len(arguments) > _PAIR + 1:
+                made.state = arguments[_PAIR + 1]
+            return None
         if not (is_harmless(target) or (not arguments and is_settings_class(target))):
             self.refuse_call(target)
         self.push_new(self.result(target, arguments))
