@@ -106,8 +106,9 @@ def conclude(
     it lies on this machine. Its weights are only read where ``norms``, which remembers them from
     one checkpoint to the next, is given. What ``baseline`` accepts does not count.
     """
-    checkpoint = inspected.checkpoint
-    known_base = base or find_base(checkpoint)
+    found_base = None if base is not None else find_base(inspected.checkpoint)
+    known_base = base or found_base
+    checkpoint = _with_base(inspected.checkpoint, found_base)
     tables: dict[str, pa.Table] = {
         "checkpoint": checkpoint_table(checkpoint),
         "config": config_table(checkpoint.settings),
@@ -239,6 +240,18 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
             # The base is not what was asked about; rules that need it say that it is missing.
             continue
     return None
+
+def _with_base(checkpoint: Checkpoint, base: Base | None) -> Checkpoint:
+    """Add how the base that a checkpoint names is packed, where it does not tell itself.
+
+    One that lies unpacked says nothing: it may have been packed while it was loaded.
+    """
+    if base is None or base.scheme == "none":
+        return checkpoint
+    found: dict[str, object] = {"base.quantization": base.scheme}
+    if base.compute_dtype is not None:
+        found["base.compute_dtype"] = base.compute_dtype
+    return replace(checkpoint, settings={**found, **checkpoint.settings})
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

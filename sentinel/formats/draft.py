@@ -35,6 +35,7 @@ from sentinel.formats.state_files import (
     settings_of_state,
     updates_of_state,
 )
+from sentinel.formats.wrappers import wrappers_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -227,6 +228,9 @@ class Draft:
         precision = adapter_precision(tensors) if saved_as_trained else None
         if precision is not None:
             known["precision.adapter"] = precision
+        wrappers = wrappers_in(self.tensors)
+        if wrappers:
+            known["keys.wrappers"] = wrappers
         if updates_done is None:
             # At step 0 no optimizer step has been made, whatever the trainer logs or does not.
             updates_done = 0 if step == 0 else updates_of_state(self.state, step)

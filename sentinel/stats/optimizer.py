@@ -113,6 +113,28 @@ def measure_optimizer(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class OptimizerGlance:
+    """What an optimizer says of itself without its moments being read.
+
+    ``steps`` are the fewest and the most that any parameter has made, None when nothing counts
+    them; ``groups`` are the rows of the table ``optimizer_groups``.
+    """
+
+    steps: tuple[float, float] | None
+    groups: tuple[Mapping[str, object], ...]
+
+
+def glance_at_optimizer(state: OptimizerState, files: MemberFiles) -> OptimizerGlance:
+    """Read only the tensors of one element; raises as `MemberFile` does."""
+    reader = _Reader(files, lambda _size_bytes: None)
+    groups = tuple(_group_row(at, group, reader) for at, group in enumerate(state.groups))
+    counted = [_number_of(one, "step", reader) for one in state.parameters]
+    counted += [_group_step(group, reader) for group in state.groups]
+    steps = [step for step in counted if step is not None]
+    return OptimizerGlance((min(steps), max(steps)) if steps else None, groups)
+
+
 class _Reader:
     """Reads tensors of the state with one set of buffers."""
 
