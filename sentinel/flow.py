@@ -21,7 +21,7 @@ from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
 from sentinel.formats.base import read_base
-from sentinel.formats.base_search import base_paths
+from sentinel.formats.base_search import base_paths, with_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
@@ -108,7 +108,7 @@ def conclude(
     """
     found_base = None if base is not None else find_base(inspected.checkpoint)
     known_base = base or found_base
-    checkpoint = _with_base(inspected.checkpoint, found_base)
+    checkpoint = with_base(inspected.checkpoint, found_base)
     tables: dict[str, pa.Table] = {
         "checkpoint": checkpoint_table(checkpoint),
         "config": config_table(checkpoint.settings),
@@ -240,18 +240,6 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
             # The base is not what was asked about; rules that need it say that it is missing.
             continue
     return None
-
-def _with_base(checkpoint: Checkpoint, base: Base | None) -> Checkpoint:
-    """Add how the base that a checkpoint names is packed, where it does not tell itself.
-
-    One that lies unpacked says nothing: it may have been packed while it was loaded.
-    """
-    if base is None or base.scheme == "none":
-        return checkpoint
-    found: dict[str, object] = {"base.quantization": base.scheme}
-    if base.compute_dtype is not None:
-        found["base.compute_dtype"] = base.compute_dtype
-    return replace(checkpoint, settings={**found, **checkpoint.settings})
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

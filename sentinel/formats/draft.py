@@ -23,7 +23,7 @@ from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import read_torch_file
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.containers.torch_objects import TorchFile
 from sentinel.formats.files import stat_member
 from sentinel.formats.optimizer_state import optimizer_state_of
@@ -253,11 +253,15 @@ class Draft:
         )
 
     def _whole_optimizer(self) -> OptimizerState | None:
-        """Return the optimizer; further files of that part, which nobody reads, make it opaque."""
+        """Return the optimizer; further files of optimizers, which nobody reads, make it opaque."""
         if self.optimizer is None:
             return None
-        known = self.optimizer.member
-        unread = sum(m.part == "optimizer" and m.path != known for m in self.members.values())
+        unread = sum(
+            member.part == "optimizer"
+            and member.path != self.optimizer.member
+            and member.path.endswith(TORCH_SUFFIXES)
+            for member in self.members.values()
+        )
         return replace(self.optimizer, opaque_count=self.optimizer.opaque_count + unread)
 
     def _state_is_whole(self) -> bool:
