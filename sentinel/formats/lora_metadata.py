@@ -33,24 +33,27 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
     """Return the adapter that diffusers' metadata describes, None without such metadata.
 
-    What differs from the denoiser's alpha is a pattern for that component's modules.
+    What differs from the denoiser's alpha, and every component's own patterns, become patterns
+    for that component's modules.
     """
     components = _components(metadata.get(DIFFUSERS_KEY, ""))
     if not components:
         return None
     found = {name: adapter_config_of(fields) for name, fields in components.items()}
     first = found[min(found, key=lambda name: name not in _DENOISERS)]
-    alphas = dict(first.alpha_pattern)
+    alphas: dict[str, float] = {}
     for name, config in found.items():
+        inside = re.escape(name) + r"\."
+        for pattern, alpha in config.alpha_pattern.items():
+            alphas[rf"{inside}(.*\.)?({pattern})"] = alpha
         if config.alpha is not None:
-            alphas[rf"{re.escape(name)}\..*"] = config.alpha
+            alphas[f"{inside}.*"] = config.alpha
     return AdapterConfig(
         rank=first.rank,
         alpha=first.alpha,
         rslora=first.rslora,
         dora=any(config.dora for config in found.values()),
         init=first.init,
-        rank_pattern=first.rank_pattern,
         alpha_pattern=alphas,
         base_model=first.base_model,
     )

@@ -22,6 +22,7 @@ from sentinel.formats.relatives_settings import (
 )
 from sentinel.formats.scalars import as_number, as_text
 from sentinel.formats.settings import Setting
+from sentinel.formats.training_arguments import trainer_of_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,11 +68,15 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
 
 
 def trainer_of(
-    files: Collection[str], beside: Collection[str], adapter: AdapterConfig | None
+    files: Collection[str],
+    beside: Collection[str],
+    adapter: AdapterConfig | None,
+    arguments: object = None,
 ) -> str:
     """Return the trainer's name, `UNKNOWN` when nothing tells a relative.
 
-    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in.
+    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in,
+    ``arguments`` what `training_args.bin` was read to.
     """
     seen = {*files, *beside}
     for name, marks in RELATIVES:
@@ -79,6 +84,9 @@ def trainer_of(
             return name
     if SWIFT_ARGUMENTS in files:
         return "ms-swift"
+    told = trainer_of_arguments(arguments)
+    if told is not None:
+        return told
     saved = set(adapter.modules_to_save) if adapter is not None else set()
     return "minicpm-v" if saved >= _MINICPM_MODULES else UNKNOWN
 

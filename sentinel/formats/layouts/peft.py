@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats import adapter_config
+from sentinel.formats import adapter_config, training_arguments
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NAME = "peft"
 
 _FILES = frozenset({ADAPTER_WEIGHTS, PICKLED_ADAPTER, adapter_config.NAME})
+_READ = _FILES | {training_arguments.NAME}
+"""A trainer that saves its last adapter this way leaves its arguments beside it."""
 
 
 def recognise(place: Place) -> Candidate | None:
@@ -31,7 +33,7 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the adapter's files only: the directory may be a trainer's whole output."""
-    return stat_parts(path, files_at(path) & _FILES)
+    return stat_parts(path, files_at(path) & _READ)
 
 
 def complete(path: Path) -> bool | None:
@@ -50,7 +52,7 @@ def read(path: Path) -> Checkpoint:
     """
     draft = Draft(path)
     files = files_at(path)
-    adapter, settings = read_all(draft, files & _FILES)
+    adapter, settings = read_all(draft, files & _READ)
     trainer = trainer_of(files, (), adapter)
     told = {} if trainer == UNKNOWN else settings_of(path, files)
     return draft.finish(
