@@ -40,6 +40,7 @@ SETTING_NAMES: Mapping[str, Meaning] = MappingProxyType(
         "adapter.rank": _number("rank, where no pattern says otherwise"),
         "adapter.alpha": _number("alpha, where no pattern says otherwise"),
         "adapter.init": _text("initialisation; `default` is the library's own"),
+        "adapter.network_module": _text("class of the adapter, as sd-scripts was told"),
         "adapter.rslora": _switch("scale is alpha / sqrt(rank)"),
         "adapter.dropout": _number("share of the input dropped in training"),
         "adapter.bias": _text("which biases are trained, where any are"),
@@ -74,6 +75,7 @@ SETTING_NAMES: Mapping[str, Meaning] = MappingProxyType(
         "optimizer.beta2": _number("decay of the second moment"),
         "optimizer.eps": _number("what is added to the root of the second moment"),
         "optimizer.weight_decay": _number("weight decay"),
+        "precision.master": _text("precision of the master weights an engine keeps"),
         "precision.training": _text(
             "precision the forward pass computed in: `fp32`, `fp16`, `bf16`, `fp8`"
         ),

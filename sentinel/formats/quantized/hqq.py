@@ -6,6 +6,7 @@ In `qmodel.pt`, which its own models save, they are plain numbers. Source: hqq/c
 
 from __future__ import annotations
 
+from sentinel.formats.containers.pickle_nodes import Global
 from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
 from sentinel.formats.scalars import as_count, brief
 
@@ -63,6 +64,7 @@ def _numbers(stored: Stored, part: str) -> tuple[int, ...]:
 def _text(stored: Stored, part: str) -> str:
     tensor = stored.parts.get(part)
     if tensor is None or tensor.dtype != "U8":
+        value = stored.values.get(part, "")
         # A dtype, by its name in torch.
-        return brief(stored.values.get(part, ""))
+        return f"{value!s:.200}" if isinstance(value, Global) else brief(value)
     return stored.read(tensor).decode("ascii", "replace")

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentinel import regular
+from sentinel.formats import files
 from sentinel.formats.distributed import read_distributed
 from sentinel.formats.draft import Draft
 from sentinel.formats.opening import open_checkpoint
+from sentinel.stats import reading
 
 pytestmark = pytest.mark.trainer
 
@@ -60,10 +63,9 @@ def moved(**fields):
 )
 def test_a_name_that_leads_out_is_refused_and_never_opened(saved, edit, monkeypatch, name):
     opened: list[Path] = []
-    honest = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: opened.append(self) or honest(self, *a, **k)
-    )
+    honest = regular.open_file
+    for module in (files, reading):
+        monkeypatch.setattr(module, "open_file", lambda path: opened.append(path) or honest(path))
     edit(saved, moved(relative_path=name))
     opened.clear()
 
