@@ -7,7 +7,7 @@ In `qmodel.pt`, which its own models save, they are plain numbers. Source: hqq/c
 from __future__ import annotations
 
 from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
-from sentinel.formats.scalars import as_count, brief
+from sentinel.formats.scalars import as_count
 
 PARTS = frozenset(
     {
@@ -64,5 +64,7 @@ def _text(stored: Stored, part: str) -> str:
     tensor = stored.parts.get(part)
     if tensor is None or tensor.dtype != "U8":
         # A dtype, by its name in torch.
-        return brief(stored.values.get(part, ""))
+        named = stored.values.get(part, "")
+        # Of a tuple only its numbers are asked for: what it holds may be of any length.
+        return "" if isinstance(named, tuple) else str(named)[:100]
     return stored.read(tensor).decode("ascii", "replace")

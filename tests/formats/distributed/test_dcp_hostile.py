@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import struct
@@ -59,13 +60,10 @@ def moved(**fields):
     "name", ["../../etc/passwd", "/etc/passwd", "..", "sub/__0_0.distcp", "a\0b", "", "C:x"]
 )
 def test_a_name_that_leads_out_is_refused_and_never_opened(saved, edit, monkeypatch, name):
-    opened: list[Path] = []
-    honest = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: opened.append(self) or honest(self, *a, **k)
-    )
     edit(saved, moved(relative_path=name))
-    opened.clear()
+    opened: list[Path] = []
+    honest = os.open
+    monkeypatch.setattr(os, "open", lambda path, *a: opened.append(Path(path)) or honest(path, *a))
 
     fault = fault_of(saved)
 
