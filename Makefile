@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: demo test test-slow test-alone trainers-check lint format docs clean
+.PHONY: demo test test-slow test-alone trainers-check corpus lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -33,6 +33,11 @@ test-alone:
 trainers-check: $(VENV)/.installed
 	$(BIN)/python tests/trainers/check.py $(TRAINERS_DIR)
 
+# Writes every layout with its own library, healthy and faulty, scans all of it, and renews the
+# figures. CORPUS_DIR keeps the files; left empty they go when they are counted.
+corpus: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python tests/corpus/run.py $(CORPUS_DIR) --results benchmarks/corpus.md
+
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +48,8 @@ format: $(VENV)/.dependencies
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# What is generated from code: the rule catalogue, its JSON Schema, the command line reference.
+# What is generated from code: the rule catalogue, its JSON Schema, the command line reference,
+# what was tested.
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
 

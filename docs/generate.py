@@ -1,8 +1,8 @@
 """Write what the documentation says about the code from the code itself.
 
-`python docs/generate.py [DIRECTORY]` writes `cli.md`, `rules.md` and `rule.schema.json` into this
-directory or another; tests hold that they are up to date. The tables of `health-log.md` and
-`scan.schema.json` are written by hand and held by tests too.
+`python docs/generate.py [DIRECTORY]` writes `cli.md`, `settings.md`, `support.md`, `rules.md` and
+`rule.schema.json` into this directory or another; tests hold that they are up to date. The tables
+of `health-log.md` and `scan.schema.json` are written by hand and held by tests too.
 """
 # ruff: noqa: INP001 - a script beside the pages it writes
 
@@ -18,9 +18,14 @@ import click
 from sentinel.cli.exit_codes import BUG, CLOSED, INTERRUPTED, MEANINGS, UNREADABLE
 from sentinel.cli.main import cli
 from sentinel.daemon.supervise import ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY
+from sentinel.formats.setting_names import SETTING_FAMILIES, SETTING_NAMES
 from sentinel.rules import pages
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from corpus import support
+
 CLI_PAGE = "cli.md"
+SETTINGS_PAGE = "settings.md"
 
 _HEAD = """\
 # The command line
@@ -32,6 +37,22 @@ In a pipe text is one line a checkpoint, a run or a row, without colour.
 `NO_COLOR=1` switches colour off everywhere.
 A wrong call is one line on standard error and exit code 2.
 Settings come from the command line, else from `sentinel.yaml` in the working directory.
+"""
+
+_SETTINGS_HEAD = """\
+# What a checkpoint tells about its training
+
+<!-- Written by `python docs/generate.py` from `sentinel/formats/setting_names.py`. -->
+
+A setting has the same name whatever trainer told it: `sentinel show` lists those of a checkpoint,
+`sentinel diff` those in which two differ, and rules see each as a column of the table `checkpoint`
+(dots as underscores).
+One that nobody told is not there: it is never guessed from a default.
+Transformers' arguments come from `training_args.bin`, which is read as data and never run; the
+schedule and the loss scale from `scheduler.pt`, `scheduler.bin` and `scaler.pt`; an adapter's from
+`adapter_config.json` or the header of its file; sd-scripts', OneTrainer's and others' from what
+they write beside or into the weights.
+Values are text, numbers (NaN and Inf included), counts, or switches (true or false).
 """
 
 _RUN_CODES = {
@@ -62,6 +83,23 @@ def render_cli() -> str:
         "Of `sentinel run`:\n",
         *_table(("code", "meaning"), ((str(code), said) for code, said in _RUN_CODES.items())),
         *(part for leaf in leaves for part in _section(leaf)),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def render_settings() -> str:
+    """Return the Markdown page of every setting's name."""
+    parts = [
+        _SETTINGS_HEAD,
+        *_table(
+            ("setting", "meaning"),
+            ((f"`{name}`", f"{one.kind}: {one.words}") for name, one in SETTING_NAMES.items()),
+        ),
+        "Names that begin so go on with a name of the trainer's or library's own:\n",
+        *_table(
+            ("beginning", "meaning"),
+            ((f"`{name}*`", words) for name, words in SETTING_FAMILIES.items()),
+        ),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -147,7 +185,13 @@ def _anchor(context: click.Context) -> str:
 
 def main(directory: Path) -> None:
     """Write every generated page into a directory."""
-    (directory / CLI_PAGE).write_text(render_cli(), encoding="utf-8", newline="\n")
+    pages_ = {
+        CLI_PAGE: render_cli(),
+        SETTINGS_PAGE: render_settings(),
+        support.PAGE: support.render(),
+    }
+    for name, text in pages_.items():
+        (directory / name).write_text(text, encoding="utf-8", newline="\n")
     pages.main(directory)
 
 

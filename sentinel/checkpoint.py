@@ -144,8 +144,10 @@ def is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 class AdapterConfig:
     """What the trainer wrote about the adapter: rank, alpha and how it was initialised.
 
-    ``scale_of(module, rank)`` follows PEFT's LoraConfig: alpha / r, or alpha / sqrt(r) under
-    rank-stabilised LoRA (https://arxiv.org/abs/2312.03732).
+    ``target_parameters`` are those that carry an adapter themselves, such as a layer of experts:
+    its matrices then hold those of all experts. The scale follows from the rest as in PEFT's
+    LoraConfig: alpha / r, or alpha / sqrt(r) under rank-stabilised LoRA
+    (https://arxiv.org/abs/2312.03732).
     """
 
     family: str = "lora"
@@ -157,6 +159,7 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     alpha_pattern: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     modules_to_save: tuple[str, ...] = ()
+    target_parameters: tuple[str, ...] = ()
     base_model: str | None = None
 
 
@@ -233,6 +236,7 @@ class Checkpoint:
     ``settings`` holds flat training settings by dotted name (``precision.adapter``,
     ``optimizer.name``, ``base.quantization``, ``versions.peft``, ``device.bf16`` ...).
     ``optimizer`` is None when none was saved, or when it could not be understood.
+    ``state_is_whole`` says that there are files of the part ``state`` and each was read to its end.
     """
 
     path: Path
@@ -249,6 +253,7 @@ class Checkpoint:
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     faults: tuple[Fault, ...] = ()
     optimizer: OptimizerState | None = None
+    state_is_whole: bool = False
 
     @property
     def root(self) -> Path:

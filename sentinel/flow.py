@@ -21,9 +21,10 @@ from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
 from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
 from sentinel.formats.base import read_base
-from sentinel.formats.base_search import base_paths
+from sentinel.formats.base_search import base_paths, with_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
+from sentinel.formats.logs.beside import with_log
 from sentinel.formats.opening import Candidate, discover, open_checkpoint
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
@@ -109,8 +110,9 @@ def conclude(
     it lies on this machine. Its weights are only read where ``norms``, which remembers them from
     one checkpoint to the next, is given. What ``baseline`` accepts does not count.
     """
-    checkpoint = inspected.checkpoint
-    known_base = base or find_base(checkpoint)
+    found_base = None if base is not None else find_base(inspected.checkpoint)
+    known_base = base or found_base
+    checkpoint = with_base(inspected.checkpoint, found_base)
     tables: dict[str, pa.Table] = {
         "checkpoint": checkpoint_table(checkpoint),
         "config": config_table(checkpoint.settings),
@@ -306,9 +308,8 @@ def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
     return open_checkpoint(candidate.path)
 
 
-def _measure(
-    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
-) -> Inspected:
+def _measure(opened: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None) -> Inspected:
+    checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
@@ -341,7 +342,7 @@ def _with_fault(checkpoint: Checkpoint, rule: str, member: str, message: str) ->
 def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:
     """Return the parts that were read whole and have no grave content finding.
 
-    State files are not read yet, so they are never called usable.
+    Random states and a scheduler alone are nothing to begin from.
     """
     if inspected.measured is None:
         return ()
@@ -352,7 +353,10 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
         for part in found.parts
     }
     optimizer = inspected.checkpoint.optimizer
-    read: tuple[Part, ...] = ("weights",)
-    if optimizer is not None and not optimizer.opaque_count:
-        read = ("weights", "optimizer")
-    return tuple(part for part in read if part not in damaged)
+    read: dict[Part, bool] = {
+        "weights": True,
+        "optimizer": optimizer is not None and not optimizer.opaque_count,
+        "state": inspected.checkpoint.state_is_whole,
+    }
+    usable = tuple(part for part, is_read in read.items() if is_read and part not in damaged)
+    return () if usable == ("state",) else usable

@@ -338,6 +338,17 @@ def test_whole_weights_of_an_unfinished_checkpoint_are_usable(tmp_path):
     assert (found.verdict.level, found.verdict.usable) == ("unreadable", ("weights",))
 
 
+def test_a_torn_file_of_the_state_leaves_the_weights_usable(tmp_path):
+    """A scheduler that was cut short is named; a resume of everything would fail."""
+    path = trainer(tmp_path / "checkpoint-20", lora(1))
+    (path / "scheduler.pt").write_bytes(b"PK\3\4 cut")
+
+    (found,) = scan(path)
+
+    assert (found.verdict.level, found.verdict.usable) == ("unreadable", ("weights",))
+    assert "scheduler.pt" in found.verdict.reason
+
+
 def test_faulty_weights_are_not_usable(tmp_path):
     """What a critical content finding names is not offered."""
     (found,) = scan(trainer(tmp_path / "checkpoint-20", lora(1, up=np.inf)))
@@ -504,6 +515,8 @@ def test_the_base_an_adapter_names_is_found_by_itself(tmp_path):
     (found,) = scan(path)
 
     assert rules_of(found) == {"dtype-mismatch-base"}
+    assert found.checkpoint.settings["base.quantization"] == "nf4"
+    assert found.checkpoint.settings["base.compute_dtype"] == "bf16"
 
 
 def test_a_base_that_is_broken_is_the_callers_mistake_only_if_named(tmp_path):

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sentinel.checkpoint import Base, Checkpoint
-    from sentinel.flow import Inspected
     from sentinel.reports.show import Shown
+    from sentinel.stats.measure import Measured
+    from sentinel.stats.optimizer import OptimizerGlance
 
 
 @click.command()
@@ -40,10 +41,13 @@ def command(
 ) -> int:
     """Tell what the checkpoint CKPT is, without judging it.
 
-    Layout, trainer, versions, step, size, dtypes, roles and settings come from
-    the headers alone. --modules and --tensors read the weights: of each module
-    the norms of up and down, of what it adds to its weight (change), and that
-    relative to the weight where the base model lies on this machine.
+    Layout, trainer, versions, step, size, dtypes, roles, settings, the base and
+    its quantization, the optimizer's rates and steps, and the other files of a
+    resume come from headers and small files alone. --modules and --tensors
+    read the weights: of each module the norms of up and down, of what it adds
+    to its weight (change), and that relative to the weight where the base
+    model lies on this machine. --meta lists every setting by its name, as
+    docs/settings.md explains them.
 
     \b
     Exit codes: 0 shown, 2 something in it could not be read.
@@ -71,38 +75,46 @@ def command(
 def _gather(
     checkpoint: Checkpoint, base: Base | None, *, modules: bool, tensors: bool, meta: bool
 ) -> Shown:
-    from sentinel.flow import inspect
+    from sentinel.flow import find_base, inspect
     from sentinel.reports.show import Shown
 
-    metadata = _metadata(checkpoint) if meta else None
-    if not (modules or tensors):
-        return Shown(checkpoint, metadata=metadata)
-    inspected = inspect(checkpoint.path)
-    measured = inspected.measured
-    if measured is None:
-        return Shown(inspected.checkpoint, metadata=metadata)
+    inspected = inspect(checkpoint.path) if modules or tensors else None
+    opened = inspected.checkpoint if inspected else checkpoint
+    measured = inspected.measured if inspected else None
+    known = base or find_base(opened)
     return Shown(
-        inspected.checkpoint,
-        pairs=_pairs(inspected, base) if modules else None,
-        effects=measured.effects if modules else None,
-        tensors=measured.tensors if tensors else None,
-        metadata=metadata,
+        opened,
+        pairs=_pairs(measured, known, is_given=base is not None) if measured and modules else None,
+        effects=measured.effects if measured and modules else None,
+        tensors=measured.tensors if measured and tensors else None,
+        metadata=_metadata(opened) if meta else None,
+        base=known,
+        optimizer=_optimizer(opened),
     )
 
 
-def _pairs(inspected: Inspected, base: Base | None) -> pa.Table | None:
+def _pairs(measured: Measured, base: Base | None, *, is_given: bool) -> pa.Table:
     """Return the table ``pairs``, with the sizes of the base's weights where they are known."""
-    from sentinel.flow import find_base
     from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
     from sentinel.stats.base_tables import base_tables
 
-    if inspected.measured is None:
+    if base is None:
+        return measured.pairs
+    norms = BaseNorms(GIVEN_BUDGET_BYTES if is_given else FOUND_BUDGET_BYTES)
+    return base_tables(base, measured, norms)["pairs"]
+
+
+def _optimizer(checkpoint: Checkpoint) -> OptimizerGlance | None:
+    """Return what the optimizer says of itself; one that cannot be read is a fault already."""
+    from sentinel.errors import ChangedWhileReadError, InputError
+    from sentinel.stats.optimizer import glance_at_optimizer
+    from sentinel.stats.reading import MemberFiles
+
+    if checkpoint.optimizer is None:
         return None
-    known = base or find_base(inspected.checkpoint)
-    if known is None:
-        return inspected.measured.pairs
-    norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
-    return base_tables(known, inspected.measured, norms)["pairs"]
+    with suppress(InputError, ChangedWhileReadError), MemberFiles(checkpoint) as files:
+        return glance_at_optimizer(checkpoint.optimizer, files)
+    return None
 
 
 def _metadata(checkpoint: Checkpoint) -> Mapping[str, Mapping[str, str]]:

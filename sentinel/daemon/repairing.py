@@ -17,7 +17,7 @@ from sentinel.daemon.past import Past
 from sentinel.daemon.telling import Teller
 from sentinel.errors import RepairError
 from sentinel.formats.opening import open_checkpoint
-from sentinel.repairs.device import Device, device_from_settings, device_of_machine
+from sentinel.machine.device import Device, device_from_settings, device_of_machine
 from sentinel.repairs.plan import START, Plan, Start, make_plan
 from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
 from sentinel.repairs.recipes import Precision, Recipe

@@ -5,13 +5,29 @@ Fields: peft/tuners/lora/config.py of https://github.com/huggingface/peft.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from sentinel.checkpoint import AdapterConfig
 from sentinel.formats.scalars import as_count, as_finite, as_text
+from sentinel.formats.settings import Setting, flatten
 
 NAME = "adapter_config.json"
 
+_FURTHER: Mapping[str, str] = MappingProxyType(
+    {
+        "lora_dropout": "adapter.dropout",
+        "bias": "adapter.bias",
+        "task_type": "adapter.task",
+        "target_modules": "adapter.targets",
+        "target_parameters": "adapter.target_parameters",
+        "layer_replication": "adapter.layer_replication",
+        "rank_pattern": "adapter.rank_pattern",
+        "alpha_pattern": "adapter.alpha_pattern",
+        "modules_to_save": "adapter.modules_to_save",
+    }
+)
 _INITS = ("init_lora_weights", "init_weights", "init_ia3_weights")
 """The families' names for one switch: true, false, or how the weights are set at first."""
 
@@ -28,13 +44,12 @@ def adapter_config_of(content: Mapping[str, object]) -> AdapterConfig:
         rank_pattern=_ranks(content.get("rank_pattern")),
         alpha_pattern=_alphas(content.get("alpha_pattern")),
         modules_to_save=_texts(content.get("modules_to_save")),
+        target_parameters=_texts(content.get("target_parameters")),
         base_model=as_text(content.get("base_model_name_or_path")),
     )
 
 
-def adapter_settings(
-    content: Mapping[str, object], adapter: AdapterConfig
-) -> dict[str, str | int | float | bool]:
+def adapter_settings(content: Mapping[str, object], adapter: AdapterConfig) -> dict[str, Setting]:
     """Return the settings that the adapter's own description tells, by dotted name."""
     found = {
         "adapter.method": "dora" if adapter.dora else adapter.family,
@@ -44,9 +59,26 @@ def adapter_settings(
         "adapter.rslora": adapter.rslora,
         "base.path": adapter.base_model,
         "base.revision": as_text(content.get("revision")),
+        "base.architecture": _architecture(content.get("auto_mapping")),
         "versions.peft": as_text(content.get("peft_version")),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    known = {name: value for name, value in found.items() if value is not None}
+    return {**known, **_further(content)}
+
+
+def _further(content: Mapping[str, object]) -> dict[str, Setting]:
+    """Return what PEFT writes always and few use: only where it says something."""
+    found: dict[str, Setting] = {}
+    for field, name in _FURTHER.items():
+        value = content.get(field)
+        if value and value != "none":
+            found |= flatten(name, json.dumps(value) if isinstance(value, dict) else value)
+    return found
+
+
+def _architecture(mapping: object) -> str | None:
+    """Return the base's class, which PEFT notes where no task type tells it."""
+    return as_text(mapping.get("base_model_class")) if isinstance(mapping, dict) else None
 
 
 def _init(value: object) -> str:

@@ -60,6 +60,7 @@ def pickled_names(files: Collection[str]) -> tuple[str, ...]:
 def read_pickled(draft: Draft, names: Collection[str]) -> Pickled:
     """Read pickled files into a draft and return what else they tell."""
     pickled = Pickled()
+    wrapped: set[str] = set()
     for name in names:
         if draft.faults:
             break
@@ -72,6 +73,10 @@ def read_pickled(draft: Draft, names: Collection[str]) -> Pickled:
                 pickled.values[split_key(f"{key}.weight")[0]] = dict(_plain(value))
             elif isinstance(value, Call) and str(value.target) == _WRAPPER:
                 _take(pickled, key, value)
+                wrapped.add(key)
+    # What is packed inside such a weight has no meaning of its own.
+    for name in [one for one in draft.tensors if one.rpartition(".")[0] in wrapped]:
+        del draft.tensors[name]
     return pickled
 
 

@@ -8,6 +8,7 @@ up, and a model that lies in one of the two itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from sentinel.formats.shards import has_weights
 from sentinel.regular import is_file
 
 if TYPE_CHECKING:
-    from sentinel.checkpoint import Checkpoint
+    from sentinel.checkpoint import Base, Checkpoint
 
 
 def is_base(path: Path) -> bool:
@@ -52,6 +53,19 @@ def base_paths(checkpoint: Checkpoint, cache: Path) -> Iterator[Path]:
             yield from _named(told, None, cache)
         if _holds_model(directory):
             yield directory
+
+
+def with_base(checkpoint: Checkpoint, base: Base | None) -> Checkpoint:
+    """Add how the base that a checkpoint names is packed, where it does not tell itself.
+
+    One that lies unpacked says nothing: it may have been packed while it was loaded.
+    """
+    if base is None or base.scheme == "none":
+        return checkpoint
+    found: dict[str, object] = {"base.quantization": base.scheme}
+    if base.compute_dtype is not None:
+        found["base.compute_dtype"] = base.compute_dtype
+    return replace(checkpoint, settings={**found, **checkpoint.settings})
 
 
 def _named(name: str, revision: str | None, cache: Path) -> Iterator[Path]:

@@ -23,12 +23,19 @@ from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import read_torch_file
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.containers.torch_objects import TorchFile
 from sentinel.formats.files import stat_member
 from sentinel.formats.optimizer_state import optimizer_state_of
 from sentinel.formats.roles import assign_roles
-from sentinel.formats.settings import Setting, adapter_precision
+from sentinel.formats.settings import Setting, adapter_precision, with_precision
+from sentinel.formats.state_files import (
+    is_resumed_from,
+    reader_of,
+    settings_of_state,
+    updates_of_state,
+)
+from sentinel.formats.wrappers import wrappers_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +57,7 @@ class Draft:
         self.members: dict[str, Member] = {}
         self.tensors: dict[str, Tensor] = {}
         self.optimizer: OptimizerState | None = None
+        self.state: dict[str, object] = {}
         self._faults: dict[tuple[str, str], Fault] = {}
         self._errors: list[InputError] = []
 
@@ -84,13 +92,34 @@ class Draft:
         self, name: str, part: Part, *, unique: bool = False
     ) -> Mapping[str, object] | None:
         """Note a JSON file and return its object, None after a fault; see `read_json_object`."""
+        known = self.state.get(name)
+        if isinstance(known, dict):
+            return known
         if self.add_member(name, part) is None:
             return None
         try:
-            return read_json_object(self.root / name, unique=unique)
+            found = read_json_object(self.root / name, unique=unique)
         except InputError as error:
             self.fault(error, part, name)
             return None
+        if part == "state":
+            self.state[name] = found
+        return found
+
+    def note(self, name: str, part: Part) -> None:
+        """Note a file that nobody has read yet; one of the state is read to its end.
+
+        What is already known to be wrong with it is enough.
+        """
+        if name not in self.members and self.add_member(name, part) is None:
+            return
+        read = reader_of(name) if part == "state" and name not in self.state else None
+        if read is None or any(member == name for _rule, member in self._faults):
+            return
+        try:
+            self.state[name] = read(self.root / name)
+        except InputError as error:
+            self.fault(error, part, name)
 
     def read_tensors(self, name: str) -> Mapping[str, str]:
         """Note a safetensors file of weights, take its tensors and return its metadata."""
@@ -202,25 +231,49 @@ class Draft:
         so that the tensors tell the setting ``precision.adapter``.
         """
         tensors = assign_roles(self.tensors.values(), adapter)
+        known = settings_of_state(self.state)
         precision = adapter_precision(tensors) if saved_as_trained else None
-        known = {} if precision is None else {"precision.adapter": precision}
+        if precision is not None:
+            known["precision.adapter"] = precision
+        wrappers = wrappers_in(self.tensors)
+        if wrappers:
+            known["keys.wrappers"] = wrappers
+        if updates_done is None:
+            # At step 0 no optimizer step has been made, whatever the trainer logs or does not.
+            updates_done = 0 if step == 0 else updates_of_state(self.state, step)
         return Checkpoint(
             path=path,
             layout=layout,
             trainer=trainer,
             step=step,
             epoch=epoch,
-            # At step 0 no optimizer step has been made, whatever the trainer logs or does not.
-            updates_done=0 if updates_done is None and step == 0 else updates_done,
+            updates_done=updates_done,
             complete=complete,
             members=tuple(self.members.values()),
             tensors=tensors,
             adapter=adapter,
             metrics=metrics,
-            settings={**known, **settings},
+            settings=with_precision({**known, **settings}, tensors),
             faults=self.faults,
-            optimizer=self.optimizer,
+            optimizer=self._whole_optimizer(),
+            state_is_whole=self._state_is_whole(),
         )
+
+    def _whole_optimizer(self) -> OptimizerState | None:
+        """Return the optimizer; further files of optimizers, which nobody reads, make it opaque."""
+        if self.optimizer is None:
+            return None
+        unread = sum(
+            member.part == "optimizer"
+            and member.path != self.optimizer.member
+            and member.path.endswith(TORCH_SUFFIXES)
+            for member in self.members.values()
+        )
+        return replace(self.optimizer, opaque_count=self.optimizer.opaque_count + unread)
+
+    def _state_is_whole(self) -> bool:
+        state = [member.path for member in self.members.values() if member.part == "state"]
+        return all(name in self.state for name in state) and any(map(is_resumed_from, state))
 
     def _twice(self, tensor: Tensor) -> InputError:
         return InputError(

@@ -20,6 +20,7 @@ from sentinel.formats.settings import Setting
 
 DIFFUSERS_KEY = "lora_adapter_metadata"
 LYCORIS_CONFIG = "lycoris_config.json"
+LYCORIS_KEY = "lycoris_config"
 
 _LONGEST = 2**20
 _DENOISERS = frozenset({"transformer", "unet"})
@@ -32,24 +33,27 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
 def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
     """Return the adapter that diffusers' metadata describes, None without such metadata.
 
-    What differs from the denoiser's alpha is a pattern for that component's modules.
+    What differs from the denoiser's alpha, and every component's own patterns, become patterns
+    for that component's modules.
     """
     components = _components(metadata.get(DIFFUSERS_KEY, ""))
     if not components:
         return None
     found = {name: adapter_config_of(fields) for name, fields in components.items()}
     first = found[min(found, key=lambda name: name not in _DENOISERS)]
-    alphas = dict(first.alpha_pattern)
+    alphas: dict[str, float] = {}
     for name, config in found.items():
+        inside = re.escape(name) + r"\."
+        for pattern, alpha in config.alpha_pattern.items():
+            alphas[rf"{inside}(.*\.)?({pattern})"] = alpha
         if config.alpha is not None:
-            alphas[rf"{re.escape(name)}\..*"] = config.alpha
+            alphas[f"{inside}.*"] = config.alpha
     return AdapterConfig(
         rank=first.rank,
         alpha=first.alpha,
         rslora=first.rslora,
         dora=any(config.dora for config in found.values()),
         init=first.init,
-        rank_pattern=first.rank_pattern,
         alpha_pattern=alphas,
         base_model=first.base_model,
     )
@@ -58,7 +62,10 @@ def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
 def metadata_settings(metadata: Mapping[str, str]) -> dict[str, Setting]:
     """Return the settings that diffusers' metadata tells, by dotted name."""
     adapter = adapter_of_metadata(metadata)
-    return {} if adapter is None else adapter_settings({}, adapter)
+    if adapter is None:
+        return {}
+    fields = next(iter(_components(metadata.get(DIFFUSERS_KEY, "")).values()))
+    return adapter_settings(fields, adapter)
 
 
 def adapter_of_lycoris(content: Mapping[str, object]) -> AdapterConfig:
@@ -72,15 +79,30 @@ def adapter_of_lycoris(content: Mapping[str, object]) -> AdapterConfig:
     )
 
 
+def lycoris_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
+    """Return the adapter of the `lycoris_config.json` that SimpleTuner keeps as metadata too."""
+    content = _object(metadata.get(LYCORIS_KEY, ""))
+    return adapter_of_lycoris(content) if content else None
+
+
 def _components(text: str) -> dict[str, dict[str, object]]:
-    """Return the fields of each component; text that makes no sense has none."""
+    """Return the fields of each component; text that makes no sense has none.
+
+    SimpleTuner's `--lora_format=comfyui` leaves the component out: its name is "" then.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for key, value in _object(text).items():
+        component, dot, name = key.partition(".")
+        if not dot:
+            component, name = "", key
+        if name:
+            found.setdefault(component, {})[name] = value
+    return found
+
+
+def _object(text: str) -> dict[str, object]:
     try:
         content = json.loads(text) if len(text) <= _LONGEST else None
     except (ValueError, RecursionError):
         return {}
-    found: dict[str, dict[str, object]] = {}
-    for key, value in content.items() if isinstance(content, dict) else ():
-        component, dot, name = key.partition(".")
-        if dot and name:
-            found.setdefault(component, {})[name] = value
-    return found
+    return content if isinstance(content, dict) else {}

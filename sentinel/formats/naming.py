@@ -17,6 +17,9 @@ _SHARD = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.gguf)"
 )
 _SUFFIXES = (".safetensors", ".gguf")
+COMPANIONS = "_embeddings"
+"""What OneTrainer adds to a save's name for the directory of its text embeddings."""
+
 _TEMPORARY = (".*", "tmp-checkpoint-*", "*-tmp", "*.tmp", "superseded-*")
 _LONGEST_NAME = 255
 

@@ -9,11 +9,12 @@ from sentinel.checkpoint import Checkpoint, Member, path_text
 from sentinel.errors import ConfigError, InputError, MissingMemberError, TruncatedError
 from sentinel.formats.containers.gguf import GGUF_SUFFIX, read_gguf
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
+from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.discovery import candidate_at, discover
 from sentinel.formats.distributed import SUFFIX as CHUNKS
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
+from sentinel.formats.state_files import reader_of
 from sentinel.regular import is_directory
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def is_whole(candidate: Candidate) -> bool:
         return not any(fault.rule in _NOT_WHOLE for fault in faults)
     root = candidate.path if is_directory(candidate.path) else candidate.path.parent
     files = [root / member.path for member in members if member.part != "state"]
+    states = [root / member.path for member in members if member.part == "state"]
     pickled = [file for file in files if file.suffix in TORCH_SUFFIXES]
     others = [file for file in files if file.name.endswith((plain.SUFFIX, GGUF_SUFFIX))]
     try:
@@ -74,22 +76,24 @@ def is_whole(candidate: Candidate) -> bool:
                 read_gguf(file)
             else:
                 read_safetensors_header(file)
-        for file in pickled:
-            _read_pickled(file)
     except InputError:
+        return False
+    if any(map(_is_cut_short, (*pickled, *states))):
         return False
     return bool(others or pickled)
 
 
-def _read_pickled(path: Path) -> None:
-    """Read what a torch file says of itself; only that it is cut short counts here."""
+def _is_cut_short(path: Path) -> bool:
+    """Tell whether a file ends too early; what else is wrong with it no time heals."""
+    read = reader_of(path.name)
     try:
-        read_torch_file(path)
+        if read is not None:
+            read(path)
     except TruncatedError:
-        raise
+        return True
     except InputError:
-        # Time does not heal it: it is judged as it lies.
-        return
+        return False
+    return False
 
 
 def _layout(name: str) -> Layout:

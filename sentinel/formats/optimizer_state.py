@@ -12,12 +12,14 @@ from types import MappingProxyType
 from typing import TypeGuard
 
 from sentinel.checkpoint import OptimizerState, ParameterGroup, ParameterState, Tensor
+from sentinel.formats.containers.pickle_nodes import Call, Global
 from sentinel.formats.scalars import as_count, as_number, as_text
 from sentinel.formats.settings import Setting
 
 BITSANDBYTES = "__bnb_optimizer_quant_state__"
 """The wrapper's name, from bitsandbytes/optim/optimizer.py."""
 
+_TORCHAO = "torchao.optim."
 _DEEPEST = 4
 _LONGEST_TEXT = 200
 _PARAMETERS = "params"
@@ -132,7 +134,9 @@ def _numbers(leaves: Mapping[str, Leaf]) -> Mapping[str, float]:
 def _leaves(value: object, name: str = "", depth: int = _DEEPEST) -> Iterator[tuple[str, Leaf]]:
     """Yield the leaves by dotted name; what holds nothing (None, empty) is no leaf."""
     inner: Iterator[tuple[object, object]] | None = None
-    if isinstance(value, dict):
+    if _is_torchao(value):
+        inner = iter(_tensors_in(value))
+    elif isinstance(value, dict):
         inner = iter(value.items())
     elif isinstance(value, list | tuple):
         inner = iter(enumerate(value))
@@ -152,6 +156,23 @@ def _leaves(value: object, name: str = "", depth: int = _DEEPEST) -> Iterator[tu
 def _label(key: object) -> str:
     """Return a key as part of a name; one that is neither text nor number could be of any size."""
     return f"{key!s:.{_LONGEST_TEXT}}" if isinstance(key, str | int) else "?"
+
+
+def _is_torchao(value: object) -> bool:
+    """Tell whether a value is one of torchao's packed states: codes, sizes a block, a map.
+
+    Source: torchao/optim/subclass_8bit.py and its neighbours of https://github.com/pytorch/ao.
+    """
+    if not isinstance(value, Call) or value.target.name != "_rebuild_wrapper_subclass":
+        return False
+    kind = value.arguments[0] if value.arguments else None
+    return isinstance(kind, Global) and kind.module.startswith(_TORCHAO)
+
+
+def _tensors_in(value: object) -> list[tuple[object, object]]:
+    state = value.state if isinstance(value, Call) else None
+    fields = state.items() if isinstance(state, dict) else ()
+    return [(name, inner) for name, inner in fields if isinstance(inner, Tensor)]
 
 
 def _leaf(value: object) -> Leaf:

@@ -31,6 +31,7 @@ _COPIES = ("modules_to_save", "original_module", _BASE_LAYER)
 _INNER = frozenset({_BASE_LAYER, "token_adapter"})
 """What PEFT puts between a module and its adapter: the layer below, the rows of some tokens."""
 
+_FACTORS = frozenset({"lora_up", "lora_down"})
 _PACKED = frozenset({"_data", "_scale", "_shift"})
 _DIFFUSERS_LAYERS = frozenset({"lora", "lora_linear_layer"})
 _PROCESSOR_SUFFIX = "_lora"
@@ -58,7 +59,9 @@ def assign_roles(tensors: Iterable[Tensor], adapter: AdapterConfig | None) -> tu
     known = tuple(tensors)
     modules = adapted_modules(tensor.name for tensor in known)
     with_base = holds_base(tensor.name for tensor in known)
-    return tuple(_with_role(tensor, adapter, modules, with_base=with_base) for tensor in known)
+    return _told_apart(
+        tuple(_with_role(tensor, adapter, modules, with_base=with_base) for tensor in known)
+    )
 
 
 def holds_base(keys: Iterable[str]) -> bool:
@@ -127,6 +130,31 @@ def _with_role(
         family=found.family,
         zero_at_init=found.zero_at_init,
     )
+
+
+def _told_apart(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Give adapters that lie one around the other on a module names of their own.
+
+    PEFT wraps a module once for each of its parameters that carries an adapter
+    (`target_parameters`): all but the outermost keep `base_layer` in their name.
+    """
+    depths: dict[str, set[int]] = {}
+    for tensor in tensors:
+        if tensor.role in _FACTORS:
+            depths.setdefault(tensor.module, set()).add(_depth(tensor.name))
+    return tuple(
+        replace(tensor, module=tensor.module + f".{_BASE_LAYER}" * _depth(tensor.name))
+        if tensor.role in _FACTORS and len(depths[tensor.module]) > 1
+        else tensor
+        for tensor in tensors
+    )
+
+
+def _depth(key: str) -> int:
+    """Return how many wrapped layers stand directly before a key's marker."""
+    before, found, _after = key.rpartition(".lora_")
+    segments = before.split(".") if found else []
+    return next((at for at, one in enumerate(reversed(segments)) if one != _BASE_LAYER), 0)
 
 
 def _segments(key: str) -> tuple[list[str], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sentinel.checkpoint import Tensor
 from sentinel.formats.scalars import as_number, as_text, brief
@@ -14,6 +14,7 @@ _DEEPEST = 6
 _MOST = 500
 _LONGEST_TEXT = 4096
 
+_COMPUTED = frozenset({"fp32", "fp16", "bf16", "fp8"})
 _PRECISIONS: Mapping[str, str] = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 
 
@@ -41,6 +42,30 @@ def adapter_precision(tensors: Iterable[Tensor]) -> str | None:
     return precision_of(
         tensor.dtype for tensor in tensors if tensor.role in {"lora_up", "lora_down", "adapter"}
     )
+
+
+def with_precision(
+    settings: Mapping[str, Setting], tensors: Sequence[Tensor]
+) -> dict[str, Setting]:
+    """Return settings with ``precision.training``, the precision the forward pass computed in.
+
+    It is that of the autocast; without one that of the weights, which are known where they are
+    the model's own and not an adapter's over it.
+    """
+    found = dict(settings)
+    mixed = found.get("precision.mixed")
+    full = [one for one in ("fp16", "bf16") if found.get(f"precision.full_{one}") is True]
+    precision = full[0] if full else mixed if mixed in _COMPUTED else None
+    if mixed == "no" and precision is None:
+        precision = precision_of(tensor.dtype for tensor in tensors)
+        precision = precision if _is_whole_model(tensors) else None
+    if precision is not None:
+        found.setdefault("precision.training", precision)
+    return found
+
+
+def _is_whole_model(tensors: Sequence[Tensor]) -> bool:
+    return all(tensor.role == "other" for tensor in tensors)
 
 
 def _leaves(name: str, value: object, depth: int) -> Iterator[tuple[str, Setting]]:

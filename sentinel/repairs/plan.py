@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sentinel.repairs.device import Device
+from sentinel.machine.device import Device
 from sentinel.repairs.recipes import Precision
 from sentinel.verdict import Finding, Level
 

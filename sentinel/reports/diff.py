@@ -31,10 +31,13 @@ def diff_sections(comparison: Comparison, base_dir: Path) -> Iterator[Section]:
             for name, one in (("A", comparison.first), ("B", comparison.second))
         )
     )
-    if comparison.settings:
-        settings = comparison.settings.items()
-        rows = Rows(("setting", "A", "B"), tuple((name, *values) for name, values in settings))
-        yield Listing("settings that differ", rows)
+    for title, head, differing in (
+        ("progress", "fact", comparison.progress),
+        ("settings that differ", "setting", comparison.choices),
+    ):
+        if differing:
+            rows = tuple((name, *values) for name, values in differing.items())
+            yield Listing(title, Rows((head, "A", "B"), rows))
     for name, tensors in (("A", comparison.only_first), ("B", comparison.only_second)):
         if tensors:
             yield Listing(f"tensors only in {name}: {len(tensors)}", _tensor_rows(tensors))
@@ -53,18 +56,25 @@ def summary_words(comparison: Comparison) -> str:
     modules = comparison.modules
     changed = [one for one in modules if not one.is_identical]
     parts = [_changed_words(changed, len(modules))] if modules else ["no tensor is in both"]
+    parts[0] += _between(comparison)
     faint = sum(one.is_below_epsilon for one in changed)
     if faint:
         parts.append(f"{faint} of them by less than one step of their dtype")
     for name, tensors in (("A", comparison.only_first), ("B", comparison.only_second)):
         if tensors:
             parts.append(f"{_count(len(tensors), 'tensor')} only in {name}")
-    if comparison.settings:
-        count = len(comparison.settings)
+    if comparison.choices:
+        count = len(comparison.choices)
         parts.append(f"{_count(count, 'setting')} {'differs' if count == 1 else 'differ'}")
     if comparison.unknown:
         parts.append(f"{_count(len(comparison.unknown), 'tensor')} could not be compared")
     return "; ".join(parts)
+
+
+def _between(comparison: Comparison) -> str:
+    """Return from which step to which, where the two are known and differ."""
+    steps = comparison.progress.get("step")
+    return f" from step {steps[0]} to {steps[1]}" if steps and None not in steps else ""
 
 
 def diff_to_json(comparison: Comparison) -> str:

@@ -11,30 +11,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sentinel.health.plain import json_text, path_text, plain
+from sentinel.reports.facts import checkpoint_facts, families_of, setting_groups
 from sentinel.reports.sections import Facts, Listing, Section
 from sentinel.reports.table import Rows
-from sentinel.reports.words import path_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sentinel.checkpoint import Checkpoint
+    from sentinel.checkpoint import Base, Checkpoint
+    from sentinel.stats.optimizer import OptimizerGlance
 
 SCHEMA = 1
 
 LONG = 400
 """Characters of a value that text shows: trainers write whole tables into one. JSON has all."""
 
-_VERSIONS = "versions."
-_COMPLETE = MappingProxyType(
-    {
-        True: "yes",
-        False: "no: its layout's completion mark is missing",
-        None: "its layout tells not",
-    }
-)
 _MODULE_COLUMNS = ("rank", "alpha", "scale", "up_l2", "down_l2", "norm")
-_MODULE_NAMES = ("module", "rank", "alpha", "scale", "up", "down", "change", "of base")
+_MODULE_NAMES = ("module", "rank", "alpha", "scale", "up", "down", "change")
 _TENSOR_COLUMNS = MappingProxyType(
     {
         "nan_count": "nan",
@@ -53,7 +46,8 @@ class Shown:
     """What is to be shown of a checkpoint; None stands for what was not asked for.
 
     ``pairs``, ``effects`` and ``tensors`` are the tables of those names, ``metadata`` what each
-    member's header carries beside its tensors.
+    member's header carries beside its tensors. ``base`` is the model under the adapter, if it lies
+    on this machine, ``optimizer`` what a saved one says of itself.
     """
 
     checkpoint: Checkpoint
@@ -61,12 +55,14 @@ class Shown:
     effects: pa.Table | None = None
     tensors: pa.Table | None = None
     metadata: Mapping[str, Mapping[str, str]] | None = field(default=None)
+    base: Base | None = None
+    optimizer: OptimizerGlance | None = None
 
 
 def show_sections(shown: Shown, base_dir: Path) -> Iterator[Section]:
     """Yield what a checkpoint is, then what else was asked for; paths relative to ``base_dir``."""
     checkpoint = shown.checkpoint
-    yield Facts(tuple(_facts(checkpoint, base_dir)))
+    yield Facts(tuple(checkpoint_facts(checkpoint, base_dir, shown.base, shown.optimizer)))
     if checkpoint.faults:
         faults = tuple((fault.rule, fault.message) for fault in checkpoint.faults)
         yield Facts(faults, title="what is wrong with its files")
@@ -75,13 +71,9 @@ def show_sections(shown: Shown, base_dir: Path) -> Iterator[Section]:
         for member, metadata in shown.metadata.items():
             yield Facts(_values(metadata), title=f"metadata of {member}: {len(metadata)}")
     else:
-        settings = {
-            name: value
-            for name, value in checkpoint.settings.items()
-            if not name.startswith(_VERSIONS)
-        }
-        if settings:
-            yield Facts(_values(settings), title="settings")
+        grouped = tuple(setting_groups(checkpoint.settings))
+        if grouped:
+            yield Facts(grouped, title="settings (--meta lists each by its name)")
     if shown.pairs is not None:
         yield from _modules(shown)
     if shown.tensors is not None:
@@ -107,8 +99,11 @@ def show_to_json(shown: Shown) -> str:
         ],
         "dtypes": _counts(tensor.dtype for tensor in checkpoint.tensors),
         "roles": _counts(tensor.role for tensor in checkpoint.tensors),
-        "families": _counts(tensor.family for tensor in checkpoint.tensors if tensor.family),
+        "families": _counts(families_of(checkpoint.tensors)),
         "settings": checkpoint.settings,
+        "state_is_whole": checkpoint.state_is_whole,
+        "optimizer": _optimizer_object(shown),
+        "base": _base_object(shown.base),
         "faults": [
             {"rule": fault.rule, "part": fault.part, "message": fault.message}
             for fault in checkpoint.faults
@@ -125,65 +120,70 @@ def show_to_json(shown: Shown) -> str:
     return json.dumps(plain(whole), indent=2, allow_nan=False)
 
 
-def _facts(checkpoint: Checkpoint, base_dir: Path) -> Iterator[tuple[str, str]]:
-    tensors = checkpoint.tensors
-    yield "checkpoint", path_words(checkpoint.path, base_dir)
-    yield "layout", checkpoint.layout
-    yield "trainer", checkpoint.trainer or "unknown"
-    versions = {
-        name.removeprefix(_VERSIONS): value
-        for name, value in checkpoint.settings.items()
-        if name.startswith(_VERSIONS)
+def _optimizer_object(shown: Shown) -> dict[str, object] | None:
+    state = shown.checkpoint.optimizer
+    if state is None:
+        return None
+    glance = shown.optimizer
+    return {
+        "member": state.member,
+        "parameters": len(state.parameters),
+        "opaque": state.opaque_count,
+        "steps": list(glance.steps) if glance and glance.steps else None,
+        "groups": list(glance.groups) if glance else [],
     }
-    if versions:
-        yield "written with", ", ".join(f"{name} {said}" for name, said in versions.items())
-    yield "step", _number(checkpoint.step)
-    yield "epoch", _number(checkpoint.epoch)
-    yield "updates done", _number(checkpoint.updates_done)
-    yield "complete", _COMPLETE[checkpoint.complete]
-    files = len(checkpoint.members)
-    size = _size_words(checkpoint.size_bytes)
-    yield "size", f"{size} in {files} {'file' if files == 1 else 'files'}"
-    yield "parameters", f"{sum(tensor.numel for tensor in tensors):,} in {len(tensors):,} tensors"
-    counted = {
-        "dtypes": (tensor.dtype for tensor in tensors),
-        "roles": (tensor.role for tensor in tensors),
-        "families": (tensor.family for tensor in tensors if tensor.family),
+
+
+def _base_object(base: Base | None) -> dict[str, object] | None:
+    if base is None:
+        return None
+    return {
+        "path": path_text(base.path),
+        "scheme": base.scheme,
+        "compute_dtype": base.compute_dtype,
+        "weights": len(base.weights),
     }
-    for name, values in counted.items():
-        words = _count_words(values)
-        if words:
-            yield name, words
-    if checkpoint.optimizer is not None:
-        parameters, groups = checkpoint.optimizer.parameters, checkpoint.optimizer.groups
-        said = f"state of {len(parameters)} parameters in {len(groups)} groups"
-        yield "optimizer", said
 
 
 def _modules(shown: Shown) -> Iterator[Section]:
     pairs = shown.pairs.to_pylist() if shown.pairs is not None else []
     effects = shown.effects.to_pylist() if shown.effects is not None else []
     if pairs:
-        rows = tuple(
-            (
-                row["module"],
-                *(_short(row[name]) for name in _MODULE_COLUMNS),
-                _ratio(row["norm"], row["base_norm"]),
-            )
-            for row in pairs
-        )
-        yield Listing(f"modules with up and down: {len(pairs)}", Rows(_MODULE_NAMES, rows))
+        idle = {row["module"] for row in effects if row["idle"]}
+        names = [*_MODULE_NAMES]
+        rows = [[row["module"], *(_short(row[name]) for name in _MODULE_COLUMNS)] for row in pairs]
+        # A column that says nothing of any module would only push the others together.
+        if any(row["base_norm"] for row in pairs):
+            names.append("of base")
+            _widen(rows, (_ratio(row["norm"], row["base_norm"]) for row in pairs))
+        if idle:
+            names.append("note")
+            _widen(rows, ("no effect" if row["module"] in idle else "" for row in pairs))
+        title = f"modules with up and down: {len(pairs)}{_range_words(pairs)}"
+        yield Listing(title, Rows(tuple(names), tuple(map(tuple, rows))))
     known = {row["module"] for row in pairs}
     others = [row for row in effects if row["module"] not in known]
     if others:
-        rows = tuple(
+        cells = tuple(
             (row["module"], row["family"], _effect_words(row), _short(row["norm"]))
             for row in others
         )
-        names = ("module", "family", "does something", "change")
-        yield Listing(f"modules of other families: {len(others)}", Rows(names, rows))
+        head = ("module", "family", "does something", "change")
+        yield Listing(f"modules of other families: {len(others)}", Rows(head, cells))
     if not pairs and not others:
         yield Facts((), title="no adapted modules")
+
+
+def _widen(rows: list[list[object]], cells: Iterable[object]) -> None:
+    for row, cell in zip(rows, cells, strict=True):
+        row.append(cell)
+
+
+def _range_words(pairs: list[dict[str, object]]) -> str:
+    """Return between which sizes the modules change their weights, "" when none is known."""
+    norms = [norm for row in pairs if isinstance(norm := row["norm"], float)]
+    low, high = (f"{bound(norms, default=0.0):.3g}" for bound in (min, max))
+    return f", change {low if low == high else f'{low} to {high}'}" if norms else ""
 
 
 def _tensor_rows(tensors: pa.Table) -> Rows:
@@ -213,14 +213,6 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def _count_words(names: Iterable[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _short(value: object) -> str:
     """Return a number in few characters, so that many fit side by side; "-" when unknown."""
     if value is None:
@@ -234,12 +226,3 @@ def _ratio(norm: float | None, base_norm: float | None) -> str:
 
 def _effect_words(row: Mapping[str, object]) -> str:
     return "unknown" if row["idle"] is None else "no" if row["idle"] else "yes"
-
-
-def _size_words(size_bytes: int) -> str:
-    size, unit = float(size_bytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:  # noqa: PLR2004 - the step from one unit to the next
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint, Tensor
 
 _FACTS = ("layout", "trainer", "step", "epoch", "updates_done", "complete")
+_PROGRESS = frozenset(
+    {
+        "step",
+        "epoch",
+        "updates_done",
+        "scheduler.steps",
+        "scheduler.last_lr",
+        "precision.scaler_scale",
+        "precision.scaler_growth_tracker",
+    }
+)
+"""What differs from one checkpoint of a run to the next, whatever its settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,17 @@ class Comparison:
     modules: tuple[ModuleDifference, ...]
 
     @property
+    def progress(self) -> Mapping[str, tuple[object, object]]:
+        """Return what differs because the training went on."""
+        return {name: values for name, values in self.settings.items() if name in _PROGRESS}
+
+    @property
+    def choices(self) -> Mapping[str, tuple[object, object]]:
+        """Return what differs because somebody chose it, by name in order."""
+        known = sorted(self.settings.items())
+        return {name: values for name, values in known if name not in _PROGRESS}
+
+    @property
     def unknown(self) -> tuple[ComparedTensor, ...]:
         """Return the tensors of which nobody can say whether they are equal."""
         return tuple(pair for pair in self.tensors if pair.is_unknown)
@@ -137,8 +160,13 @@ def _settings(first: Checkpoint, second: Checkpoint) -> dict[str, tuple[object, 
     return {
         name: (ours.get(name), theirs.get(name))
         for name in dict.fromkeys((*ours, *theirs))
-        if ours.get(name) != theirs.get(name)
+        if not _is_same(ours.get(name), theirs.get(name))
     }
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Tell whether two values are equal; a loss scale of NaN is equal to another."""
+    return one == other or (one != one and other != other)  # noqa: PLR0124 - only NaN differs from itself
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, object]:

@@ -89,9 +89,16 @@ embedding or of a norm, a vector bank.
 _ONES = frozenset(
     {"ia3_l", "boft_s", "rescale", "road_alpha", "psoft_R.vector_a", "psoft_R.vector_b"}
 )
+_SWITCHES = frozenset({"oft_R.scaled_oft"})
+"""Tensors of one element that tell how a module is computed: no factors of what it adds."""
+
 _LABELS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {family: frozenset(name for term in terms for name in term) for family, terms in TERMS.items()}
+    {
+        family: _SWITCHES.union(name for term in terms for name in term)
+        for family, terms in TERMS.items()
+    }
 )
+_PAIRED = frozenset({"lora", "adalora"})
 _LONGEST_ROW_BYTES = 1024 * 1024
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 
@@ -126,7 +133,7 @@ def effect_rows(
         idle = _all(_any(factor.neutral for factor in term) for term in terms)
         keeper = min(terms[0], key=_rank)
         norm: object = 0.0 if idle else None
-        if not idle and family == "lora":
+        if not idle and family in _PAIRED:
             norm = pair_norms.get(module)
         elif not idle and family in NORMS:
             norm = NORMS[family](module, _labelled(members, family), moments, adapter, open_member)

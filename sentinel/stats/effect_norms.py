@@ -11,7 +11,7 @@ import numpy as np
 
 from sentinel.stats.gram import multiplicable, product_norm, row_pieces
 from sentinel.stats.pairs import alpha_value
-from sentinel.stats.scale import scale_of
+from sentinel.stats.scale import rank_of, scale_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def lokr_norm(
     elif alpha is not None:
         return _scaled(sides[0] * sides[1], 1.0)
     else:
-        rank = (adapter.rank if adapter is not None else None) or 0
+        rank = rank_of(module, adapter) or 0
     return _scaled(sides[0] * sides[1], scale_of(module, rank, alpha, adapter)[1])
 
 

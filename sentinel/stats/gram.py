@@ -47,12 +47,27 @@ def multiplicable(left: Tensor, right: Tensor) -> bool:
     return fits and known and 0 < rank <= LARGEST_RANK and kernel <= LARGEST_KERNEL
 
 
+def is_diagonal(middle: Tensor, right: Tensor) -> bool:
+    """Tell whether a tensor holds one factor for each row of ``right``, and can be read."""
+    return middle.numel == right.shape[0] and middle.is_plain and is_decodable(middle.dtype)
+
+
 def product_norm(
-    left: Tensor, right: Tensor, open_member: Callable[[str], MemberFile]
+    left: Tensor,
+    right: Tensor,
+    open_member: Callable[[str], MemberFile],
+    *,
+    middle: Tensor | None = None,
 ) -> float | None:
-    """Return the Frobenius norm of left [m, r] times right [r, n], None when it is not finite."""
+    """Return the Frobenius norm of left [m, r] times right [r, n], None when it is not finite.
+
+    ``middle`` holds r factors that the rows of ``right`` are multiplied with before.
+    """
     left_gram = _gram(left, open_member, by_rows=True)
     right_gram = _gram(right, open_member, by_rows=False)
+    if middle is not None:
+        factors = np.concatenate(list(row_pieces(middle, open_member))).reshape(-1)
+        right_gram *= np.outer(factors, factors)
     norm = math.sqrt(max(0.0, float(np.vdot(left_gram, right_gram))))
     return norm if math.isfinite(norm) else None
 

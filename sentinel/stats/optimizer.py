@@ -7,6 +7,7 @@ vanished while its first has not.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -55,8 +56,11 @@ GROUPS = pa.schema(
         *((name, pa.float64()) for name in ("lr", "initial_lr", "eps", "eps2", "beta1", "beta2")),
         *((name, pa.float64()) for name in ("weight_decay", "momentum", "d", "d0", "d_max")),
         *((name, pa.bool_()) for name in ("scale_parameter", "relative_step", "warmup_init")),
+        ("nan_settings", pa.string()),
     ]
 )
+"""``d`` is the rate that Prodigy and its relatives found; ``nan_settings`` names those that are
+NaN, "" for none."""
 
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "eps": ("eps", "eps.0"),
@@ -71,6 +75,15 @@ MOMENT_PAIRS = (("exp_avg", "exp_avg_sq"), ("state1", "state2"))
 
 _MAY_BE_INFINITE = frozenset({"growth_rate"})
 """Prodigy's limit of its own growth: Inf by default, in a group or beside the moments."""
+
+_CLIPS_AT_D = "beta2_decay"
+"""A setting that only torch's own Adafactor has, whose ``d`` is a threshold."""
+
+_GROUP_STEPS = ("step", "k")
+"""Where schedule-free optimizers count their steps: once a group."""
+
+_COUNTS_FROM_ONE = "prodigy_steps"
+"""A setting that only ProdigyPlusScheduleFree has, whose first step is number 1."""
 
 _LOCKSTEP = BLOCK_BYTES // 8
 """Elements of both moments in memory at a time."""
@@ -93,10 +106,33 @@ def measure_optimizer(
     """
     reader = _Reader(files, tick)
     groups = [_group_row(at, group, reader) for at, group in enumerate(state.groups)]
-    rows = [_parameter_row(one, groups, reader) for one in state.parameters]
+    steps = [_group_step(group, reader) for group in state.groups]
+    rows = [_parameter_row(one, groups, steps, reader) for one in state.parameters]
     return OptimizerMeasured(
         pa.Table.from_pylist(rows, schema=OPTIMIZER), pa.Table.from_pylist(groups, schema=GROUPS)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerGlance:
+    """What an optimizer says of itself without its moments being read.
+
+    ``steps`` are the fewest and the most that any parameter has made, None when nothing counts
+    them; ``groups`` are the rows of the table ``optimizer_groups``.
+    """
+
+    steps: tuple[float, float] | None
+    groups: tuple[Mapping[str, object], ...]
+
+
+def glance_at_optimizer(state: OptimizerState, files: MemberFiles) -> OptimizerGlance:
+    """Read only the tensors of one element; raises as `MemberFile` does."""
+    reader = _Reader(files, lambda _size_bytes: None)
+    groups = tuple(_group_row(at, group, reader) for at, group in enumerate(state.groups))
+    counted = [_number_of(one, "step", reader) for one in state.parameters]
+    counted += [_group_step(group, reader) for group in state.groups]
+    steps = [step for step in counted if step is not None]
+    return OptimizerGlance((min(steps), max(steps)) if steps else None, groups)
 
 
 class _Reader:
@@ -165,7 +201,10 @@ def _nonzero(dtype: str, block: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _parameter_row(
-    one: ParameterState, groups: list[dict[str, object]], reader: _Reader
+    one: ParameterState,
+    groups: list[dict[str, object]],
+    steps: list[float | None],
+    reader: _Reader,
 ) -> dict[str, object]:
     kept = {name: t for name, t in one.tensors.items() if _leaf_name(name) not in _MAY_BE_INFINITE}
     found = [reader.moments(tensor) for tensor in kept.values()]
@@ -173,14 +212,14 @@ def _parameter_row(
     pair = _pair(kept)
     largest = pair[0] if pair else max(kept.values(), key=lambda t: t.numel, default=None)
     vanished = reader.vanished(*pair) if pair else None
-    known = one.group is not None and one.group < len(groups)
-    group = groups[one.group] if known and one.group is not None else {}
+    at = one.group if one.group is not None and one.group < len(groups) else None
+    step = _number_of(one, "step", reader)
     return {
         "tensor": one.name or f"parameter {one.index}",
         "part": "optimizer",
         "param": one.index,
         "group_index": one.group,
-        "step": _number_of(one, "step", reader),
+        "step": steps[at] if step is None and at is not None else step,
         "dtype": largest.dtype if largest else None,
         "numel": largest.numel if largest else 0,
         "value_count": counts.numel,
@@ -189,7 +228,7 @@ def _parameter_row(
         "vanished_count": vanished,
         "vanished_share": _share(vanished, largest),
         "rms": _number_of(one, "RMS", reader),
-        "eps": group.get("eps"),
+        "eps": groups[at].get("eps") if at is not None else None,
     }
 
 
@@ -222,17 +261,40 @@ def _number_of(one: ParameterState, name: str, reader: _Reader) -> float | None:
 
 
 def _group_row(at: int, group: ParameterGroup, reader: _Reader) -> dict[str, object]:
-    row: dict[str, object] = {"group_index": at, "parameter_count": group.parameter_count}
+    row: dict[str, object] = {
+        "group_index": at,
+        "parameter_count": group.parameter_count,
+        "nan_settings": _nan_settings(group, reader),
+    }
     for field in GROUPS:
-        if field.name in row:
+        if field.name in row or (field.name == "d" and _CLIPS_AT_D in group.settings):
             continue
-        names = _SETTINGS.get(field.name, (field.name,))
-        value = next((group.settings[name] for name in names if name in group.settings), None)
-        if value is None:
-            tensors = (group.tensors[name] for name in names if name in group.tensors)
-            value = reader.number(next(tensors, None))
+        value = _setting(group, _SETTINGS.get(field.name, (field.name,)), reader)
         row[field.name] = _fitting(value, is_flag=field.type == pa.bool_())
     return row
+
+
+def _setting(group: ParameterGroup, names: tuple[str, ...], reader: _Reader) -> object:
+    """Return the first setting of some names, be it a value or a tensor of one element."""
+    value = next((group.settings[name] for name in names if name in group.settings), None)
+    if value is not None:
+        return value
+    return reader.number(next((group.tensors[n] for n in names if n in group.tensors), None))
+
+
+def _group_step(group: ParameterGroup, reader: _Reader) -> float | None:
+    value = _fitting(_setting(group, _GROUP_STEPS, reader), is_flag=False)
+    if not isinstance(value, float):
+        return None
+    return value - 1 if _COUNTS_FROM_ONE in group.settings else value
+
+
+def _nan_settings(group: ParameterGroup, reader: _Reader) -> str:
+    values: dict[str, object] = dict(group.settings)
+    values |= {name: reader.number(tensor) for name, tensor in group.tensors.items()}
+    return ", ".join(
+        name for name, value in values.items() if isinstance(value, float) and math.isnan(value)
+    )
 
 
 def _fitting(value: object, *, is_flag: bool) -> object:

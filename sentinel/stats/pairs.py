@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentinel.stats.gram import multiplicable, product_norm
-from sentinel.stats.scale import scale_of
+from sentinel.stats.gram import is_diagonal, multiplicable, product_norm
+from sentinel.stats.scale import is_parameter, rank_of, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +25,7 @@ _COMPONENTS = {
     "lora_te2": "text_encoder_2",
     "lora_te3": "text_encoder_3",
 }
+_MIDDLE = "lora_E"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Pair:
     """The matrices of one module; ``up`` is [out, r], ``down`` [r, in], kernels behind.
 
     Those of experts may be stacked: [experts, out, r] and [experts, r, in].
+    ``middle`` is AdaLoRA's diagonal [r, 1] between the two.
     """
 
     module: str
@@ -39,6 +41,7 @@ class Pair:
     down: Tensor
     alpha: Tensor | None
     has_mid: bool
+    middle: Tensor | None = None
 
     @property
     def zero_side(self) -> Tensor | None:
@@ -72,9 +75,17 @@ def find_pairs(tensors: Iterable[Tensor]) -> tuple[Pair, ...]:
     """Return the modules that have an up and a down matrix, in the file's order."""
     by_module: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
-        by_module.setdefault(tensor.module, {}).setdefault(tensor.role, tensor)
+        label = _MIDDLE if _MIDDLE in tensor.name.split(".") else tensor.role
+        by_module.setdefault(tensor.module, {}).setdefault(label, tensor)
     return tuple(
-        Pair(module, roles["lora_up"], roles["lora_down"], roles.get("alpha"), "lora_mid" in roles)
+        Pair(
+            module,
+            roles["lora_up"],
+            roles["lora_down"],
+            roles.get("alpha"),
+            "lora_mid" in roles,
+            roles.get(_MIDDLE),
+        )
         for module, roles in by_module.items()
         if "lora_up" in roles and "lora_down" in roles
     )
@@ -103,7 +114,9 @@ def pair_row(
     ``moments`` are the tensors' by name; ``open_member`` gives the open file of a member.
     """
     up, down = moments[pair.up.name], moments[pair.down.name]
-    alpha, scale = scale_of(pair.module, pair.rank, alpha_value(pair.alpha, moments), adapter)
+    on_parameter = is_parameter(pair.module, adapter)
+    rank = rank_of(pair.module, adapter) if on_parameter else pair.rank
+    alpha, scale = scale_of(pair.module, rank or 0, alpha_value(pair.alpha, moments), adapter)
     outputs, inputs = pair.features
     side = pair.zero_side
     return {
@@ -114,7 +127,7 @@ def pair_row(
         "down": pair.down.name,
         "up_dtype": pair.up.dtype,
         "down_dtype": pair.down.dtype,
-        "rank": pair.rank,
+        "rank": rank,
         "alpha": alpha,
         "scale": scale,
         "zero_side": side.name if side else None,
@@ -126,7 +139,8 @@ def pair_row(
         "down_rms": _rms(down),
         "in_features": inputs,
         "out_features": outputs,
-        "norm": _norm(pair, (up, down), scale, open_member),
+        # The matrices of several experts side by side are not one product.
+        "norm": _norm(pair, moments, scale, open_member) if rank == pair.rank else None,
         "base_norm": None,
     }
 
@@ -147,14 +161,18 @@ def _rms(moments: Moments) -> float | None:
 
 def _norm(
     pair: Pair,
-    moments: tuple[Moments, Moments],
+    moments: Mapping[str, Moments],
     scale: float | None,
     open_member: Callable[[str], MemberFile],
 ) -> float | None:
     if scale is None or pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
         return None
-    if any(side.nan_count != 0 or side.inf_count != 0 for side in moments):
+    parts = [tensor for tensor in (pair.up, pair.down, pair.middle) if tensor is not None]
+    known = [moments[tensor.name] for tensor in parts]
+    if any(one.nan_count != 0 or one.inf_count != 0 for one in known):
         return None
-    product = product_norm(pair.up, pair.down, open_member)
+    if pair.middle is not None and not is_diagonal(pair.middle, pair.down):
+        return None
+    product = product_norm(pair.up, pair.down, open_member, middle=pair.middle)
     norm = math.inf if product is None else abs(scale) * product
     return norm if math.isfinite(norm) else None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from sentinel.checkpoint import AdapterConfig
 
@@ -25,6 +25,7 @@ _REPEATED_GROUP = re.compile(r"\)\s*[*+{?]")
 _BACKWARD = re.compile(r"\\[1-9]|\(\?")
 _AMBIGUOUS = re.compile(r"\[\[|--|&&|~~|\|\|")
 """What Python warns about: it may mean sets of characters one day."""
+_NESTED = ".base_layer"
 
 
 def scale_of(
@@ -32,9 +33,9 @@ def scale_of(
 ) -> tuple[float | None, float | None]:
     """Return ``(alpha, scale)`` of one module; ``scale`` is None when it cannot be known.
 
-    ``alpha`` is the value of the module's own alpha tensor (kohya's convention: scale is
-    alpha / rank, and 1 without such a tensor). Otherwise PEFT's LoraConfig counts: the first
-    key of ``alpha_pattern`` and ``rank_pattern`` that matches the module, then ``lora_alpha``;
+    ``rank`` is the module's own. ``alpha`` is the value of the module's own alpha tensor (kohya's
+    convention: scale is alpha / rank, and 1 without such a tensor). Otherwise PEFT's LoraConfig
+    counts: the first key of ``alpha_pattern`` that matches the module, then ``lora_alpha``;
     alpha / r, or alpha / sqrt(r) under rank-stabilised LoRA (https://arxiv.org/abs/2312.03732).
     """
     if rank <= 0:
@@ -43,18 +44,53 @@ def scale_of(
         return alpha, alpha / rank
     if adapter is None or adapter.alpha is None:
         return None, 1.0
-    try:
-        chosen_alpha = _chosen(adapter.alpha_pattern, module, adapter.alpha)
-        chosen_rank = _chosen(adapter.rank_pattern, module, rank)
-    except ValueError:
+    chosen = _chosen(adapter.alpha_pattern, module, adapter.alpha, adapter)
+    if chosen is None:
         return None, None
-    if chosen_rank <= 0:
-        return chosen_alpha, None
-    divisor = math.sqrt(chosen_rank) if adapter.rslora else chosen_rank
-    return chosen_alpha, chosen_alpha / divisor
+    return chosen, chosen / (math.sqrt(rank) if adapter.rslora else rank)
 
 
-def _chosen(patterns: Mapping[str, _Value], module: str, default: _Value) -> _Value:
+def rank_of(module: str, adapter: AdapterConfig | None) -> int | None:
+    """Return the rank that a module was given, None when nothing tells or two answers fit."""
+    if adapter is None or adapter.rank is None:
+        return None
+    return _chosen(adapter.rank_pattern, module, adapter.rank, adapter)
+
+
+def is_parameter(module: str, adapter: AdapterConfig | None) -> bool:
+    """Tell whether the adapter lies on a parameter of this module, not on the module's weight.
+
+    Of a layer of experts [experts, in, out] A is then [experts·r, in] and B [out, r·experts]
+    (`ParamWrapper` in peft/tuners/lora/layer.py of https://github.com/huggingface/peft).
+    """
+    return adapter is not None and any(_parameters(module, adapter))
+
+
+def _parameters(module: str, adapter: AdapterConfig) -> Iterator[str]:
+    """Yield the full names of a module's parameters that the adapter was told to lie on.
+
+    Those after the first are wrapped around it, so that their keys hold `base_layer`.
+    """
+    outer = module.partition(_NESTED)[0]
+    for target in adapter.target_parameters:
+        owner, dot, name = target.rpartition(".")
+        if dot and (outer == owner or outer.endswith(f".{owner}")):
+            yield f"{outer}.{name}"
+
+
+def _chosen(
+    patterns: Mapping[str, _Value], module: str, default: _Value, adapter: AdapterConfig
+) -> _Value | None:
+    """Return what the patterns say of a module or of its parameters; None when they disagree."""
+    names = list(_parameters(module, adapter)) or [module]
+    try:
+        found = {_first(patterns, name, default) for name in names}
+    except ValueError:
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _first(patterns: Mapping[str, _Value], module: str, default: _Value) -> _Value:
     """Return the value of the first pattern that matches, as PEFT's `get_pattern_key` does.
 
     A plain name, which a rank of its own for every module gives by the thousand, is looked up.

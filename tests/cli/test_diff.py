@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 from safetensors.numpy import save_file
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "diff.schema.json"
 
 
 def test_a_checkpoint_is_equal_to_itself(sentinel, write):
@@ -51,10 +55,11 @@ def test_json_lists_everything(sentinel, here):
     assert (tensor["identical_count"], tensor["change_l2"]) == (4, 0.0)
     assert found["different"] is True
     assert ran.code == 1
+    jsonschema.validate(found, json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
-def test_settings_count_as_a_difference(sentinel, write):
-    """Two steps with the same weights are told apart by what else they say."""
+def test_progress_counts_as_a_difference(sentinel, write):
+    """Two steps with the same weights are told apart by what else they say; nobody chose that."""
     first = write.trainer("out/checkpoint-20")
     second = write.trainer("out/checkpoint-40")
     weights = (first / "adapter_model.safetensors").read_bytes()
@@ -62,8 +67,24 @@ def test_settings_count_as_a_difference(sentinel, write):
 
     ran = sentinel("diff", first, second)
 
-    assert ran.out.splitlines()[0] == "1 of 1 module unchanged; 2 settings differ"
+    lines = ran.out.splitlines()
+    assert lines[0] == "1 of 1 module unchanged from step 20 to 40"
+    assert "progress" in lines
+    assert "settings that differ" not in lines
     assert ran.code == 1
+
+
+def test_a_setting_that_somebody_chose_is_told_apart(sentinel, write):
+    """Another alpha is a setting, and the sentence counts it."""
+    first = write.trainer("out/checkpoint-20")
+    second = write.trainer("out/checkpoint-40")
+    config = json.loads((second / "adapter_config.json").read_text())
+    (second / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 32}))
+
+    ran = sentinel("diff", first, second)
+
+    assert ran.out.splitlines()[0].endswith("; 1 setting differs")
+    assert "adapter.alpha  8  32" in ran.out
 
 
 def test_what_cannot_be_compared_is_no_difference(sentinel, write):

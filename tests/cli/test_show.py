@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
@@ -13,6 +16,8 @@ from safetensors.numpy import save_file
 from sentinel.flow import inspect
 from sentinel.reports.sections import render_sections
 from sentinel.reports.show import Shown, show_sections
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "show.schema.json"
 
 
 def facts(text: str) -> dict[str, str]:
@@ -33,7 +38,7 @@ def test_the_facts_come_first(sentinel, write):
     assert told["parameters"] == "192 in 2 tensors"
     assert told["dtypes"] == "2 F32"
     assert told["roles"] == "1 lora_down, 1 lora_up"
-    assert "adapter.rank       4" in ran.out
+    assert "adapter    lora, alpha 8, init default, rank 4" in ran.out
     assert (ran.code, ran.err) == (0, "")
 
 
@@ -79,6 +84,8 @@ def test_what_was_not_asked_for_has_no_key(sentinel, write):
 
     assert set(full) - set(bare) == {"modules", "effects", "tensors", "metadata"}
     assert len(full["tensors"]) == 2
+    for shown in (bare, full):
+        jsonschema.validate(shown, json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
 def test_metadata_is_shown_whole_in_json_and_short_in_text(sentinel, here):
@@ -99,6 +106,8 @@ def test_a_torn_checkpoint_is_shown_as_far_as_it_goes(sentinel, write):
 
     assert facts(ran.out)["step"] == "60"
     assert "truncated-file" in ran.out
+    told = json.loads(sentinel("show", "cut/checkpoint-60", "--format", "json").out)
+    jsonschema.validate(told, json.loads(SCHEMA.read_text(encoding="utf-8")))
     assert (ran.code, ran.err) == (2, "")
 
 
@@ -136,3 +145,91 @@ def test_names_cannot_steer_the_terminal(sentinel, here):
     assert "\x1b" not in ran.out
     assert "w\\x1b[31m" in ran.out
     assert "v\\x1b[2J" in ran.out
+
+
+def test_settings_are_grouped_and_listed_by_name_when_asked_for(sentinel, here):
+    """A line a kind without switches that are off; --meta gives every name as the page has it."""
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_optimizer": "AdamW",
+        "ss_learning_rate": "0.001",
+        "ss_full_fp16": "False",
+    }
+    save_file({"lora_unet_q.alpha": np.array(2, "f4")}, here / "cat.safetensors", metadata)
+
+    grouped = sentinel("show", "cat.safetensors").out.splitlines()
+    assert "optimizer  AdamW, learning_rate 0.001" in grouped
+    assert not any("full_fp16" in line for line in grouped)
+    listed = sentinel("show", "cat.safetensors", "--meta").out
+    assert "precision.full_fp16      false" in listed
+
+
+def test_wrappers_in_the_names_are_named(sentinel, here):
+    """What a loader would not expect in a key, in the order a key has it."""
+    tensors = {
+        "module._orig_mod.q.lora_A.default.weight": np.ones((2, 4), "f4"),
+        "module._orig_mod.q.lora_B.default.weight": np.ones((4, 2), "f4"),
+        "module._orig_mod.q.base_layer.weight": np.ones((4, 4), "f4"),
+    }
+    save_file(tensors, here / "x.safetensors")
+
+    told = facts(sentinel("show", "x.safetensors").out)
+
+    assert told["names wrapped"] == "with module., _orig_mod., base_layer., default."
+
+
+@pytest.mark.trainer
+def test_optimizer_state_and_base_are_told(sentinel, here, write):
+    """Steps, rates, the files of a resume, a broken one among them, and what the base is."""
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.ones(4, 4))
+    optimizer = torch.optim.AdamW([weight], lr=3e-4)
+    for _ in range(2):
+        weight.grad = torch.ones(4, 4)
+        optimizer.step()
+    path = write.trainer("out/checkpoint-20")
+    torch.save(optimizer.state_dict(), path / "optimizer.pt")
+    torch.save(torch.amp.GradScaler("cpu", init_scale=8.0).state_dict(), path / "scaler.pt")
+    (path / "rng_state.pth").write_bytes(b"PK\3\4 cut")
+    base = here / "base"
+    base.mkdir()
+    save_file({"q_proj.weight": np.ones((4, 6), "f4")}, base / "model.safetensors")
+    (base / "config.json").write_text('{"dtype": "float32"}')
+
+    ran = sentinel("show", path, "--base", base)
+
+    told = facts(ran.out)
+    expected = "state of 1 parameter in 1 group, step 2, lr 0.0003, eps 1e-08, weight_decay 0.01"
+    assert told["optimizer"] == expected
+    assert told["base"] == "base: not quantised, computes in fp32, 1 weight"
+    assert "rng_state.pth (broken)" in told["state"]
+    assert "scaler_scale 8" in ran.out
+    assert ran.code == 2
+    as_json = json.loads(sentinel("show", path, "--base", base, "--format", "json").out)
+    jsonschema.validate(as_json, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert (as_json["optimizer"]["steps"], as_json["state_is_whole"]) == ([2.0, 2.0], False)
+    assert math.isclose(as_json["optimizer"]["groups"][0]["lr"], 3e-4)
+
+
+def test_a_base_that_is_elsewhere_is_named(sentinel, write):
+    path = write.trainer("out/checkpoint-20")
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "someone/a-model"
+    (path / "adapter_config.json").write_text(json.dumps(config))
+
+    assert facts(sentinel("show", path).out)["base"] == "someone/a-model (not on this machine)"
+
+
+def test_modules_without_effect_are_marked(sentinel, here):
+    """Beside those that do something, with the range of their changes above."""
+    tensors = {}
+    for name, size in (("q", 1.0), ("v", 0.0)):
+        tensors[f"base_model.model.{name}.lora_A.weight"] = np.ones((2, 4), "f4")
+        tensors[f"base_model.model.{name}.lora_B.weight"] = np.full((4, 2), size, "f4")
+    save_file(tensors, here / "x.safetensors")
+
+    lines = sentinel("show", "x.safetensors", "--modules").out.splitlines()
+
+    assert "modules with up and down: 2, change 0 to 8" in lines
+    assert lines[-1].startswith("v ")
+    assert lines[-1].endswith("no effect")

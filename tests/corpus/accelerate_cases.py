@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official
 from corpus.case import Case, Truth
 from corpus.families import FAMILIES
 from corpus.models import adapted, seed_torch, tiny_llama, train, trainable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _state(
@@ -73,7 +74,7 @@ CASES: tuple[Case, ...] = (
         write=partial(_state, adapter=True),
         truth=Truth(
             **_TRUTH,
-            roles={"lora_up": 2, "lora_down": 2, "base": 2, "modules_to_save": 10},
+            roles={"lora_up": 2, "lora_down": 2, "base": 12},
             family="lora",
             modules=FAMILIES["lora"].modules,
             pairs=frozenset({(4, None, 1.0)}),

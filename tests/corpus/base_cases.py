@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official, peft_cases
 from corpus.case import BaseTruth, Case, Truth
 from corpus.families import FAMILIES, Family
 from corpus.models import VOCABULARY, adapted, seed_torch, tiny_llama, train
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HIDDEN, INNER = 128, 256
 LORA = FAMILIES["lora"]
@@ -110,9 +111,7 @@ def _compressed(preset: str, path: Path) -> None:
     compressors = importlib.import_module("compressed_tensors.compressors")
     model = _model("bfloat16")
     scheme = quantization.preset_name_to_scheme(preset, ["Linear"])
-    config = quantization.QuantizationConfig(
-        config_groups={"group_0": scheme}, ignore=["lm_head"]
-    )
+    config = quantization.QuantizationConfig(config_groups={"group_0": scheme}, ignore=["lm_head"])
     quantization.apply_quantization_config(model, config)
     for module in model.modules():
         scale = getattr(module, "weight_scale", None)
@@ -162,7 +161,7 @@ PACKINGS: Mapping[str, Packing] = MappingProxyType(
             "bf16",
             47,
         ),
-        "int8": Packing(*_BNB, partial(_bitsandbytes, load_in_8bit=True), "int8", "fp16", 26),
+        "int8": Packing(*_BNB, partial(_bitsandbytes, load_in_8bit=True), "int8", "fp32", 26),
         "torchao-int8": Packing(
             *_AO, partial(_torchao, "Int8WeightOnlyConfig"), "torchao-int8", "bf16", 26
         ),
@@ -180,9 +179,7 @@ PACKINGS: Mapping[str, Packing] = MappingProxyType(
         "quanto-float8": Packing(
             *_QUANTO, partial(_quanto, "qfloat8"), "quanto-float8", "fp32", 33
         ),
-        "quanto-int4": Packing(
-            *_QUANTO, partial(_quanto, "qint4"), "quanto-int4", "fp32", 40, open_=7
-        ),
+        "quanto-int4": Packing(*_QUANTO, partial(_quanto, "qint4"), "quanto-int4", "fp32", 40),
         "ct-int4": Packing(
             *_CT, partial(_compressed, "W4A16"), "compressed-tensors-int4", "bf16", 26
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -13,7 +12,7 @@ import xxhash
 
 from corpus.case import BaseTruth, Case, Truth
 from corpus.official import Reference
-from sentinel.checkpoint import Checkpoint, Tensor
+from sentinel.checkpoint import Checkpoint, Piece, Tensor
 from sentinel.dtypes import DTYPES
 from sentinel.flow import Judgement, scan
 from sentinel.formats.base import read_base
@@ -27,13 +26,13 @@ def wrong(case: Case, place: Path, path: Path) -> list[str]:
     """Scan what was written, as a user would, and return everything that is not as it must be."""
     given = path if case.named else place
     found_there = scan(given, rules=_rules(), settle_s=0)
-    judgements = {os.path.abspath(one.checkpoint.path): one for one in found_there}
-    judgement = judgements.pop(os.path.abspath(path), None)
+    judgements = {one.checkpoint.path.resolve(): one for one in found_there}
+    judgement = judgements.pop(path.resolve(), None)
     if judgement is None:
-        return [f"not found; found were {sorted(judgements)}"]
+        return [f"not found; found were {sorted(map(str, judgements))}"]
     found = list(_against_truth(judgement, case.truth))
     if len(judgements) != case.others:
-        found.append(f"checkpoints beside it: {sorted(judgements)}, not {case.others}")
+        found.append(f"checkpoints beside it: {sorted(map(str, judgements))}, not {case.others}")
     if case.read is not None:
         found.extend(_against_official(judgement, case.read(path)))
     if case.base is not None:
@@ -143,21 +142,33 @@ def _against_official(judgement: Judgement, expected: dict[str, Reference]) -> I
             yield f"{name}: {tensor.dtype} {tensor.shape}, officially {reference}"
         elif _bytes_of(tensor, judgement.checkpoint) != reference.data:
             yield f"{name}: where it is said to lie are other bytes than the official reader's"
-        elif tensor.is_plain and digests[name] != xxhash.xxh3_128_hexdigest(reference.data):
+        elif (
+            tensor.is_plain
+            and not tensor.pieces
+            and digests[name] != xxhash.xxh3_128_hexdigest(reference.data)
+        ):
             yield f"{name}: other bytes were measured than the official reader's"
 
 
 def _bytes_of(tensor: Tensor, checkpoint: Checkpoint) -> bytes:
     """The elements in the order of the shape, little-endian, from where they are said to lie."""
-    raw = np.fromfile(
-        checkpoint.root / tensor.member, np.uint8, tensor.size_bytes, offset=tensor.offset
-    )
-    if tensor.is_plain or not tensor.numel:
-        return raw.tobytes()
-    elements = raw.reshape(-1, DTYPES[tensor.dtype].bits // 8)
-    if tensor.strides is not None:
-        at = np.zeros(tensor.shape, np.int64)
-        for axis, stride in enumerate(tensor.strides):
-            at += np.indices(tensor.shape)[axis] * stride
-        elements = elements[at]
-    return (elements[..., ::-1] if tensor.big_endian else elements).tobytes()
+    if tensor.is_plain and not tensor.pieces:
+        return _raw(checkpoint, tensor.boxes[0]).tobytes()
+    width = DTYPES[tensor.dtype].bits // 8
+    whole = np.zeros((*tensor.shape, width), np.uint8)
+    for box in tensor.boxes:
+        elements = _raw(checkpoint, box).reshape(-1, width)
+        if box.strides is None:
+            elements = elements.reshape(*box.shape, width)
+        else:
+            at = np.zeros(box.shape, np.int64)
+            for axis, stride in enumerate(box.strides):
+                at += np.indices(box.shape)[axis] * stride
+            elements = elements[at]
+        where = tuple(slice(at, at + n) for at, n in zip(box.place, box.shape, strict=True))
+        whole[where] = elements
+    return (whole[..., ::-1] if tensor.big_endian else whole).tobytes()
+
+
+def _raw(checkpoint: Checkpoint, box: Piece) -> np.ndarray:
+    return np.fromfile(checkpoint.root / box.member, np.uint8, box.size_bytes, offset=box.offset)

@@ -88,9 +88,9 @@ def value(name: str, key: str, number: float) -> Damage:
     """One value of each tensor whose key ends so is another."""
 
     def change(tensors: dict[str, Any]) -> None:
-        for found in tensors:
+        for found, tensor in tensors.items():
             if found.endswith(key):
-                tensors[found].view(-1)[0] = number
+                tensor.view(-1)[0] = number
 
     return rewritten(name, change)
 
@@ -100,9 +100,9 @@ def cast(name: str, key: str, dtype: str) -> Damage:
 
     def change(tensors: dict[str, Any]) -> None:
         torch = importlib.import_module("torch")
-        for found in tensors:
+        for found, tensor in tensors.items():
             if found.endswith(key):
-                tensors[found] = tensors[found].to(getattr(torch, dtype))
+                tensors[found] = tensor.to(getattr(torch, dtype))
 
     return rewritten(name, change)
 
@@ -111,9 +111,9 @@ def set_to_zero(name: str, key: str) -> Damage:
     """All values of the tensors whose key holds this are zero."""
 
     def change(tensors: dict[str, Any]) -> None:
-        for found in tensors:
+        for found, tensor in tensors.items():
             if key in found:
-                tensors[found].zero_()
+                tensor.zero_()
 
     return rewritten(name, change)
 

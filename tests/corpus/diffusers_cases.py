@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official
 from corpus.case import Case, Truth
 from corpus.models import seed_torch, trainable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE = "pytorch_lora_weights.safetensors"
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -102,10 +103,8 @@ def learn(model: Any, loss: Callable[[Any], Any], optimizer: Any = None) -> Any:
 def adapt(model: Any, targets: list[str], **options: object) -> None:
     """Add an adapter as the scripts do: the base frozen, matrices in the base's precision."""
     peft = importlib.import_module("peft")
-    model.requires_grad_(False)
-    model.add_adapter(
-        peft.LoraConfig(**{**_LORA, "target_modules": targets, **options})
-    )
+    model.requires_grad_(requires_grad=False)
+    model.add_adapter(peft.LoraConfig(**{**_LORA, "target_modules": targets, **options}))
 
 
 def layers_of(model: Any) -> dict[str, Any]:
@@ -336,9 +335,7 @@ CASES: tuple[Case, ...] = (
             layout="kohya",
             roles={"lora_up": 32, "lora_down": 32, "alpha": 32},
             family="lora",
-            modules=frozenset(
-                f"lora_unet_{name.replace('.', '_')}" for name in UNET_MODULES
-            ),
+            modules=frozenset(f"lora_unet_{name.replace('.', '_')}" for name in UNET_MODULES),
             pairs=frozenset({(4, 4.0, 1.0)}),
             idle=False,
         ),

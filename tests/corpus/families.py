@@ -63,7 +63,8 @@ def _lora(
 def _other(
     config: str,
     count: int,
-    idle: bool | None = True,  # noqa: FBT001 - a column of the table below
+    *,
+    idle: bool | None = True,
     **options: object,
 ) -> Family:
     """A family whose tensors have no role but `adapter`, named as its configuration."""
@@ -152,32 +153,28 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "loha": _other("LoHaConfig", 8, r=4),
         "lokr": _other("LoKrConfig", 6, r=2),
-        "lokr-decomposed": _other(
-            "LoKrConfig", 8, r=1, decompose_both=True, decompose_factor=4
-        ),
+        "lokr-decomposed": _other("LoKrConfig", 8, r=1, decompose_both=True, decompose_factor=4),
         "lokr-as-lycoris": _other("LoKrConfig", 6, r=2, init_weights="lycoris"),
         "oft": _other("OFTConfig", 2, oft_block_size=4),
         "boft": _other("BOFTConfig", 4, boft_block_size=4),
         "ia3": _other("IA3Config", 2, feedforward_modules=[]),
         "vera": _other("VeraConfig", 6, r=4),
         "pvera": _other("PveraConfig", 6, r=4),
-        "vblora": _other(
-            "VBLoRAConfig", 5, None, num_vectors=8, vector_length=8, topk=2
-        ),
+        "vblora": _other("VBLoRAConfig", 5, idle=None, num_vectors=8, vector_length=8, topk=2),
         "vblora-topk": _other(
             "VBLoRAConfig",
             9,
-            None,
+            idle=None,
             num_vectors=8,
             vector_length=8,
             topk=2,
             save_only_topk_weights=True,
         ),
         "randlora": _other("RandLoraConfig", 10, r=8),
-        "fourierft": _other("FourierFTConfig", 2, False, n_frequency=16),
+        "fourierft": _other("FourierFTConfig", 2, idle=False, n_frequency=16),
         "fourierft-at-zero": _other("FourierFTConfig", 2, n_frequency=16, init_weights=True),
         "waveft": _other("WaveFTConfig", 2, n_frequency=16),
-        "c3a": _other("C3AConfig", 2, False, block_size=8),
+        "c3a": _other("C3AConfig", 2, idle=False, block_size=8),
         "hra": _other("HRAConfig", 2, r=4),
         "miss": _other("MissConfig", 2, r=4),
         "miss-bat": _other("MissConfig", 2, r=4, init_weights="bat"),
@@ -207,9 +204,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             idle=None,
             modules=frozenset(),
         ),
-        "deft": _other("DeftConfig", 4, None, r=4),
-        "frod": _other("FrodConfig", 10, None),
-        "osf": _other("OSFConfig", 6, None),
+        "deft": _other("DeftConfig", 4, idle=None, r=4),
+        "frod": _other("FrodConfig", 10, idle=None),
+        "osf": _other("OSFConfig", 6, idle=None),
         "adamss": Family(
             config="AdamssConfig",
             family="adamss",

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official
 from corpus.case import Case, Pair, Truth
 from corpus.models import seed_torch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODULES = frozenset({"lycoris_0", "lycoris_2", "lycoris_3", "lycoris_4"})
 SETTINGS = {"linear_dim": 4, "linear_alpha": 2.0, "conv_dim": 4, "conv_alpha": 2.0}
@@ -61,9 +62,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
         "lokr": _of("lokr", "lokr", 7),
         "lokr-scalar": _of("lokr", "lokr", 7, use_scalar=True),
         "lokr-dora": _of("lokr", "lokr", 7, dora_wd=True),
-        "lokr-decomposed": _of(
-            "lokr", "lokr", 8, decompose_both=True, factor=4, linear_dim=2
-        ),
+        "lokr-decomposed": _of("lokr", "lokr", 8, decompose_both=True, factor=4, linear_dim=2),
         "lokr-full": _of("lokr", "lokr", 6, linear_dim=10000, full_matrix=True),
         "oft": _of("diag-oft", "oft", 3),
         "oft-rescaled": _of("diag-oft", "oft", 6, rescaled=True),
@@ -87,9 +86,7 @@ def network_of(algorithm: Algorithm) -> tuple[Any, Any]:
         torch.nn.Linear(32, 16),
     )
     lycoris.LycorisNetwork.apply_preset({"target_module": ["Linear", "Conv2d", "LayerNorm"]})
-    network = lycoris.create_lycoris(
-        net, 1.0, train_norm=True, **{**SETTINGS, **algorithm.options}
-    )
+    network = lycoris.create_lycoris(net, 1.0, train_norm=True, **{**SETTINGS, **algorithm.options})
     network.apply_to()
     return net, network
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus.families import Family
+
+if TYPE_CHECKING:
+    import numpy as np
 
 HIDDEN, VOCABULARY = 32, 64
 NOTHING: Mapping[str, object] = MappingProxyType({})

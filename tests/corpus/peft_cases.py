@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official
 from corpus.case import Case, Truth, Write
-from corpus.families import FAMILIES, Q_AND_V, Family
+from corpus.families import FAMILIES, Family
 from corpus.models import adapted, seed_torch, tiny_llama, tokens, train, trainable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 WEIGHTS = "adapter_model.safetensors"
 SAFETENSORS = official.in_file(WEIGHTS, official.safetensors)
@@ -65,6 +66,7 @@ def _families() -> Iterator[Case]:
             id=f"peft/{name}-start",
             write=partial(fresh, family),
             truth=truth_of(family, idle=family.idle, **verdict),
+            slow=True,
             **common,
         )
         yield Case(
@@ -99,9 +101,7 @@ def _prepared(init: str, prepare: Callable[[Any, Any], None], **options: Any) ->
 
 def _with_gradients(model: Any, config: Any) -> None:
     loraga = importlib.import_module("peft.tuners.lora.loraga")
-    loraga.preprocess_loraga(
-        model, config, train_step=lambda: model(**tokens()).loss.backward()
-    )
+    loraga.preprocess_loraga(model, config, train_step=model(**tokens()).loss.backward)
 
 
 def _with_activations(model: Any, config: Any) -> None:

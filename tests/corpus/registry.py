@@ -7,8 +7,10 @@ from corpus import (
     base_cases,
     container_cases,
     diffusers_cases,
+    gguf_cases,
     lycoris_cases,
     peft_cases,
+    sharded_cases,
     trainer_cases,
     twin_cases,
 )
@@ -22,5 +24,7 @@ CASES: tuple[Case, ...] = (
     *accelerate_cases.CASES,
     *container_cases.CASES,
     *base_cases.CASES,
+    *sharded_cases.CASES,
+    *gguf_cases.CASES,
     *twin_cases.CASES,
 )

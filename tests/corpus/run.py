@@ -21,7 +21,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,7 +71,10 @@ def report(root: Path, seed: int, results: Path | None) -> int:
     paths, left_out = write(root, seed)
     scan = scanned(root, [paths[case.id] for case in CASES if case.named and case.id in paths])
     complaints = {
-        case.id: [*_reported(scan, case, paths[case.id]), *wrong(case, root / case.id, paths[case.id])]
+        case.id: [
+            *_reported(scan, case, paths[case.id]),
+            *wrong(case, root / case.id, paths[case.id]),
+        ]
         for case in CASES
         if case.id in paths
     }
@@ -159,10 +161,11 @@ def _lines(
     size = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     yield "# The corpus: cases written, cases right\n"
     yield f"    {COMMAND}    # seed {seed}\n"
-    yield f"- {len(cases)} cases written, {len(right)} right; {len(scan.entries)} checkpoints in all"
+    found = len(scan.entries)
+    yield f"- {len(cases)} cases written, {len(right)} right; {found} checkpoints in all"
     healthy = [case for case in cases if not case.fault]
     alarms = [case for case in healthy if case.id not in right]
-    yield f"- {len(healthy)} of them healthy as their writers left them, {len(alarms)} of these wrong"
+    yield f"- {len(healthy)} of them as their writers left them, {len(alarms)} of these wrong"
     yield (
         f"- scan of the whole corpus ({size / 1e6:.0f} MB) in a fresh process:"
         f" {scan.seconds:.1f} s, {scan.cpu_seconds:.1f} s of processor time,"

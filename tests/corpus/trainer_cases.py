@@ -8,14 +8,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus import official, peft_cases, training
 from corpus.case import Case, Truth
 from corpus.families import FAMILIES, Family
 from corpus.models import seed_torch, tiny_llama
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LORA = FAMILIES["lora"]
 WIDE = replace(LORA, options={"r": 128}, pairs=frozenset({(128, 8.0, 0.0625)}), settings={})
@@ -46,9 +47,7 @@ def truth_of(family: Family, **changes: Any) -> Truth:
 
 
 def _with_package(module: str, name: str, **options: object) -> training.Optimizer:
-    return lambda parameters: getattr(importlib.import_module(module), name)(
-        parameters, **options
-    )
+    return lambda parameters: getattr(importlib.import_module(module), name)(parameters, **options)
 
 
 def _optimizers() -> Iterator[Case]:
@@ -96,9 +95,7 @@ def _dead() -> Iterator[Case]:
             yield Case(
                 id=f"trainer/{name}-dead",
                 writer="transformers",
-                write=partial(
-                    training.adapter, family, optimizer=training.without_the_adapter
-                ),
+                write=partial(training.adapter, family, optimizer=training.without_the_adapter),
                 truth=truth_of(
                     family,
                     verdict="faulty",
@@ -119,9 +116,7 @@ def _half(name: str, optimizer: training.Optimizer, parameters: int, **options: 
     return Case(
         id=f"trainer/{name}",
         writer="transformers",
-        write=partial(
-            training.adapter, LORA, optimizer=optimizer, dtype="float16", **options
-        ),
+        write=partial(training.adapter, LORA, optimizer=optimizer, dtype="float16", **options),
         truth=truth_of(
             LORA,
             verdict="faulty",
@@ -192,8 +187,9 @@ _Write = Callable[..., Path]
 CASES: tuple[Case, ...] = (
     *_optimizers(),
     *_dead(),
-    _half("fp16-prodigy-dead", _with_package("prodigyopt", "Prodigy", eps=1e-4), 4,
-          max_grad_norm=1e-3),
+    _half(
+        "fp16-prodigy-dead", _with_package("prodigyopt", "Prodigy", eps=1e-4), 4, max_grad_norm=1e-3
+    ),
     _half("fp16-sgd-dead", _with_package("torch.optim", "SGD", lr=1e-7), 0),
     Case(
         id="trainer/bf16-mixed",
@@ -221,7 +217,11 @@ CASES: tuple[Case, ...] = (
         id="trainer/diverged",
         write=partial(training.adapter, LORA, learning_rate=1e38),
         truth=truth_of(
-            LORA, verdict="faulty", findings=_DIVERGED, updates_done=None, usable=(),
+            LORA,
+            verdict="faulty",
+            findings=_DIVERGED,
+            updates_done=None,
+            usable=(),
         ),
         fault="NaN from a learning rate that is too high",
         **_WRITER,
@@ -254,9 +254,7 @@ CASES: tuple[Case, ...] = (
         truth=_WHOLE,
         **_MODEL,
     ),
-    Case(
-        id="trainer/whole-bf16", write=partial(_whole, dtype="bfloat16"), truth=_WHOLE, **_MODEL
-    ),
+    Case(id="trainer/whole-bf16", write=partial(_whole, dtype="bfloat16"), truth=_WHOLE, **_MODEL),
     Case(
         id="model/one-file",
         write=partial(_model_saved, None),

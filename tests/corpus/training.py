@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from corpus.families import Family
 from corpus.models import NOTHING, adapted, seed_torch, tokens, trainable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STEPS = 4
 EXAMPLES = 24

@@ -67,7 +67,7 @@ class Writer:
         path = self.peft(name)
         (path / "optimizer.pt").write_bytes(torch_bytes({"state": {}, "param_groups": []}))
         for part in ("scheduler.pt", "rng_state.pth", "training_args.bin"):
-            (path / part).write_bytes(b"pickle, never opened")
+            (path / part).write_bytes(torch_bytes({}))
         self.json(f"{name}/trainer_state.json", {"global_step": 5, "log_history": [], **state})
         return path
 
@@ -116,3 +116,18 @@ def open_root() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def touch() -> Callable[..., None]:
+    """Write files of the state that say nothing, each whole as its suffix wants it."""
+
+    def write_all(path: Path, *names: str) -> None:
+        for name in names:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(".safetensors"):
+                save_file({"w": np.ones(2, "f4")}, path / name)
+            else:
+                (path / name).write_bytes(b"{}" if name.endswith(".json") else torch_bytes({}))
+
+    return write_all

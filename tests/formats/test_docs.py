@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from sentinel.formats.layouts import LAYOUTS
+from sentinel.formats.setting_names import SETTING_FAMILIES, is_known
 
+SOURCES = Path(__file__).parents[2] / "sentinel" / "formats"
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 
 
@@ -25,3 +27,23 @@ def test_every_layouts_row_is_whole() -> None:
 
 def test_names_are_spelled_with_hyphens() -> None:
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", layout.NAME) for layout in LAYOUTS)
+
+
+def test_every_setting_a_reader_names_is_on_the_list() -> None:
+    """`setting_names.py` makes the page that users look the names up on."""
+    spelled = re.compile(
+        r'"((?:adapter|base|keys|model|optimizer|precision|resume|scheduler|training|versions)'
+        r'\.[a-z_0-9]+)"'
+    )
+    names = {
+        name
+        for path in SOURCES.rglob("*.py")
+        for name in spelled.findall(path.read_text(encoding="utf-8"))
+        if Path(name).suffix not in {".pt", ".bin", ".safetensors"}
+    }
+    beginnings = {family.rstrip(".") for family in SETTING_FAMILIES}
+    # A key of GGUF's own metadata.
+    beginnings.add("adapter.type")
+
+    assert len(names) > 50
+    assert [name for name in sorted(names - beginnings) if not is_known(name)] == []

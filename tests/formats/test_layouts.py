@@ -111,7 +111,7 @@ def test_where_it_resumed_from_is_a_setting(trained: Path) -> None:
 def test_a_file_not_as_the_manifest_says_is_a_fault(trained: Path) -> None:
     (trained / "scheduler.pt").unlink()
     os.truncate(trained / "optimizer.pt", 3)
-    (trained / "rng_state.pth").write_bytes(bytes(99))
+    (trained / "rng_state.pth").write_bytes(bytes(9999))
 
     found = open_checkpoint(trained)
 
@@ -275,6 +275,7 @@ def test_kohya(write) -> None:
     assert found.root == path.parent
     assert found.settings == {
         "precision.mixed": "fp16",
+        "precision.training": "fp16",
         "precision.full_fp16": True,
         "precision.adapter": "fp16",
         "adapter.method": "lora",

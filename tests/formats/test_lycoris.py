@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from corpus.lycoris_cases import ALGORITHMS, MODULES, save
 from sentinel.formats.opening import open_checkpoint
 from sentinel.stats.measure import Measured, measure
 
 pytestmark = pytest.mark.trainer
 
-CASES: dict[str, dict[str, Any]] = {
-    "lora": {},
-    "lora scalar": {"use_scalar": True},
-    "lora dora": {"dora_wd": True},
-    "loha": {},
-    "loha scalar": {"use_scalar": True},
-    "lokr": {},
-    "lokr scalar": {"use_scalar": True},
-    "lokr dora": {"dora_wd": True},
-    "lokr decomposed": {"decompose_both": True, "factor": 4, "linear_dim": 2},
-    "diag-oft": {},
-    "diag-oft rescaled": {"rescaled": True},
-    "boft": {"rescaled": True},
-    "full": {},
-    "glora": {},
-    "ia3": {},
-    "dylora": {},
-}
+LINEAR = "lycoris_4"
+"""The last layer of the small net."""
 
 
 @pytest.fixture
@@ -43,32 +27,17 @@ def written(tmp_path: Path) -> Callable[..., list[tuple[Any, Measured]]]:
 
 
 def _written(root: Path, case: str) -> list[tuple[Any, Measured]]:
-    torch = pytest.importorskip("torch")
-    lycoris = pytest.importorskip("lycoris")
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(32, 64), torch.nn.LayerNorm(64), torch.nn.Linear(64, 32)
-    )
-    lycoris.LycorisNetwork.apply_preset({"target_module": ["Linear", "LayerNorm"]})
-    options = {"linear_dim": 4, "linear_alpha": 2.0, **CASES[case]}
-    network = lycoris.create_lycoris(
-        net, 1.0, algo=case.partition(" ")[0], train_norm=True, **options
-    )
-    network.apply_to()
-    metadata = {"ss_network_args": json.dumps({"use_scalar": str("scalar" in case)})}
-    network.save_weights(str(root / "start.safetensors"), torch.float32, dict(metadata))
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    inputs, wanted = torch.randn(8, 32), torch.randn(8, 32)
-    for _ in range(3):
-        optimizer.zero_grad()
-        torch.nn.functional.mse_loss(net(inputs), wanted).backward()
-        optimizer.step()
-    network.save_weights(str(root / "trained.safetensors"), torch.float32, dict(metadata))
-    opened = [open_checkpoint(root / f"{name}.safetensors") for name in ("start", "trained")]
+    for name in ("torch", "lycoris"):
+        pytest.importorskip(name)
+    files = [
+        save(ALGORITHMS[case], f"{name}.safetensors", root, np.random.default_rng(0), steps=steps)
+        for name, steps in (("start", 0), ("trained", 3))
+    ]
+    opened = [open_checkpoint(file) for file in files]
     return [(checkpoint, measure(checkpoint, digest=False)) for checkpoint in opened]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALGORITHMS)
 def test_each_algorithm(written, case: str) -> None:
     """At the start all modules are idle, three updates later none; each tensor has its role."""
     (start, fresh), (_later, trained) = written(case)
@@ -76,17 +45,18 @@ def test_each_algorithm(written, case: str) -> None:
     assert start.layout == "kohya"
     assert {row["role"] for row in fresh.tensors.to_pylist()} <= {
         "lora_up",
+        "lora_mid",
         "lora_down",
         "magnitude",
         "alpha",
         "adapter",
     }
-    assert len(fresh.effects) == 3
+    assert len(fresh.effects) == len(MODULES)
     assert set(fresh.effects["idle"].to_pylist()) == {True}
     assert set(trained.effects["idle"].to_pylist()) == {False}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ALGORITHMS)
 def test_the_tensors_said_to_start_at_zero_are_zero(written, case: str) -> None:
     """An alpha or a flag may be 0 too: those are numbers, not tensors that learn."""
     (_start, fresh), _trained = written(case)
@@ -97,10 +67,10 @@ def test_the_tensors_said_to_start_at_zero_are_zero(written, case: str) -> None:
     assert {row["tensor"] for row in rows if row["zero_at_init"]} == zero
 
 
-@pytest.mark.parametrize("case", ["loha", "lokr", "lokr decomposed", "lora", "loha scalar"])
+@pytest.mark.parametrize("case", ["loha", "lokr", "lokr-decomposed", "locon", "loha-scalar"])
 def test_norms_are_those_of_the_formed_change(written, case: str) -> None:
     _start, (checkpoint, trained) = written(case)
-    row = next(row for row in trained.effects.to_pylist() if row["module"].endswith("_0"))
+    row = next(row for row in trained.effects.to_pylist() if row["module"] == LINEAR)
 
     assert row["norm"] == pytest.approx(_formed_norm(checkpoint.path, row["module"]), rel=1e-5)
 

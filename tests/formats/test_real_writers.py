@@ -296,7 +296,7 @@ def test_a_base_in_one_file_or_in_shards(tmp_path: Path, shard_size: str) -> Non
             "fp4",
             "bf16",
         ),
-        ({"load_in_8bit": True}, "int8", "fp16"),
+        ({"load_in_8bit": True}, "int8", "fp32"),
     ],
 )
 def test_a_quantised_base_has_its_logical_shapes(

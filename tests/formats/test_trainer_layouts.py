@@ -62,14 +62,8 @@ def faults(checkpoint: Checkpoint) -> list[tuple[str, str, str]]:
     return [(fault.rule, fault.part, fault.member) for fault in checkpoint.faults]
 
 
-def touch(path: Path, *names: str) -> None:
-    for name in names:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(b"state, never opened")
-
-
 @pytest.fixture
-def backup(write) -> Path:
+def backup(write, touch) -> Path:
     root = write.tensors(f"ws/backup/{BACKUP}/lora/lora.safetensors", lora()).parent.parent
     touch(root, "ema/ema.pt", "embeddings/1f.safetensors")
     write.json(f"ws/backup/{BACKUP}/meta.json", PROGRESS)
@@ -86,7 +80,7 @@ def test_a_onetrainer_backup(write, backup: Path) -> None:
     assert (candidate.path, candidate.layout, candidate.step) == (backup, "onetrainer-backup", 300)
     assert (found.trainer, found.step, found.epoch) == ("onetrainer", 300, 2.0)
     assert (found.complete, found.faults) == (True, ())
-    assert found.updates_done == 300 // 2 - 100
+    assert found.updates_done == (300 - 100) // 2
     assert {member.path: member.part for member in found.members} == {
         "lora/lora.safetensors": "weights",
         "embeddings/1f.safetensors": "state",
@@ -144,7 +138,7 @@ def test_a_onetrainer_save(write) -> None:
 
 
 @pytest.fixture
-def simpletuner(write) -> Path:
+def simpletuner(write, touch) -> Path:
     metadata = {
         "format": "pt",
         "global_step": "500",
@@ -175,16 +169,18 @@ def test_simpletuner(write, simpletuner: Path) -> None:
     assert (row["module"], row["alpha"], row["scale"]) == (KEY, 4.0, 2.0)
 
 
-def test_simpletuners_guard_decides(simpletuner: Path) -> None:
-    """Without it only an older version's checkpoint, which has no manifest, can be complete."""
+def test_simpletuners_guard_decides(simpletuner: Path, touch) -> None:
+    """Without it only an older version's checkpoint can be whole, and nothing in it says so."""
     (simpletuner / ".guard").write_bytes(b"writing\n")
     assert open_checkpoint(simpletuner).complete is False
     (simpletuner / ".guard").unlink()
-    assert open_checkpoint(simpletuner).complete is False
-
+    assert open_checkpoint(simpletuner).complete is None
     (simpletuner / "checkpoint_manifest.json").unlink()
-    assert open_checkpoint(simpletuner).complete is True
+    assert open_checkpoint(simpletuner).complete is None
 
+    touch(simpletuner, "ramtorch_prefetch_orders.json")
+    assert open_checkpoint(simpletuner).complete is False
+    (simpletuner / "ramtorch_prefetch_orders.json").unlink()
     (simpletuner / "random_states_0.pkl").unlink()
     assert open_checkpoint(simpletuner).complete is False
 
@@ -217,7 +213,7 @@ def test_what_is_being_written_is_no_checkpoint(write, hidden: str) -> None:
     assert list(discover(write.root)) == []
 
 
-def test_a_diffusers_script(write) -> None:
+def test_a_diffusers_script(write, touch) -> None:
     """The steps and the last save, one run in order; the random states mark the end."""
     for step in (5, 10):
         name = f"out/checkpoint-{step}/pytorch_lora_weights.safetensors"
@@ -235,7 +231,7 @@ def test_a_diffusers_script(write) -> None:
     assert open_checkpoint(last).tensors == open_checkpoint(last.parent).tensors
 
 
-def test_the_shared_optimizer_is_no_part_of_ai_toolkits_saves(write) -> None:
+def test_the_shared_optimizer_is_no_part_of_ai_toolkits_saves(write, touch) -> None:
     info = {"training_info": json.dumps({"step": 750, "epoch": 3}), "software": "{}"}
     path = write.tensors("run/cat/cat_000000750.safetensors", lora(peft=True, alpha=False), info)
     touch(path.parent, "optimizer.pt")
@@ -252,7 +248,7 @@ def test_the_shared_optimizer_is_no_part_of_ai_toolkits_saves(write) -> None:
     assert found.settings["precision.adapter"] == "fp32"
 
 
-def test_an_sd_scripts_state_has_its_own_history(write) -> None:
+def test_an_sd_scripts_state_has_its_own_history(write, touch) -> None:
     """It holds the same weights as the file beside it: those are no two steps of one run."""
     name = "out/cat-step00000300-state"
     path = write.tensors(f"{name}/model.safetensors", lora("lora_unet_x")).parent

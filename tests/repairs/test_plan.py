@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.repairs.device import Device
+from sentinel.machine.device import Device
 from sentinel.repairs.plan import START, Plan, Start, make_plan
 from sentinel.verdict import Finding
 

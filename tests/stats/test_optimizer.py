@@ -105,13 +105,13 @@ def test_a_vanished_second_moment_is_counted_as_torch_counts_it(tmp_path):
     verdict = judge(path, rules=RULES).verdict
     assert [finding.rule for finding in verdict.findings] == ["fp16-adam-about-to-die"]
     assert verdict.findings[0].parts == ("optimizer",)
-    assert verdict.usable == ("weights", "optimizer")
+    assert verdict.usable == ("weights", "optimizer", "state")
 
 
 def test_the_healthy_twin_in_fp32_is_quiet(tmp_path):
     state = stepped(torch.optim.AdamW(parameters()), gradient=1e-4, steps=1)
     verdict = judge(saved(tmp_path / "checkpoint-3", state), rules=RULES).verdict
-    assert (verdict.level, verdict.usable) == ("healthy", ("weights", "optimizer"))
+    assert (verdict.level, verdict.usable) == ("healthy", ("weights", "optimizer", "state"))
 
 
 def test_nan_in_a_moment_makes_the_optimizer_unusable_and_not_the_weights(tmp_path):
@@ -121,7 +121,7 @@ def test_nan_in_a_moment_makes_the_optimizer_unusable_and_not_the_weights(tmp_pa
 
     verdict = judge(saved(tmp_path / "checkpoint-3", state), rules=RULES).verdict
 
-    assert (verdict.level, verdict.usable) == ("faulty", ("weights",))
+    assert (verdict.level, verdict.usable) == ("faulty", ("weights", "state"))
     (finding,) = verdict.findings
     assert (finding.rule, finding.tensors) == ("optimizer-nan", ("parameter 1",))
     assert "2 values in all" in finding.message
@@ -134,7 +134,7 @@ def test_a_torn_optimizer_leaves_the_weights_usable(tmp_path):
 
     verdict = judge(path, rules=load_rules()).verdict
 
-    assert (verdict.level, verdict.usable) == ("unreadable", ("weights",))
+    assert (verdict.level, verdict.usable) == ("unreadable", ("weights", "state"))
 
 
 def test_a_hostile_optimizer_is_unsafe(tmp_path):
@@ -210,7 +210,7 @@ def test_a_state_of_another_form_is_unknown(tmp_path):
     checkpoint = open_checkpoint(path)
     assert (checkpoint.optimizer, checkpoint.faults) == (None, ())
     verdict = judge(path, rules=RULES).verdict
-    assert verdict.usable == ("weights",)
+    assert verdict.usable == ("weights", "state")
     assert {one.rule for one in verdict.not_evaluated} >= {"optimizer-nan"}
 
 

@@ -64,7 +64,11 @@ def check(probe: Path, checkout: Path) -> bool:
         done = subprocess.run(
             [interpreter_of(checkout), str(probe.resolve()), str(checkout)],
             cwd=scratch,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{PROBES}"},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{PROBES}",
+                "PYTHONHASHSEED": "0",  # trainers write sets, in whatever order they come
+            },
             stdout=subprocess.PIPE,
             text=True,
             timeout=TIMEOUT_S,

@@ -23,6 +23,7 @@ _DTYPES = {
     "I64": ("int64", "i8"),
     "I32": ("int32", "i4"),
     "U8": ("uint8", "u1"),
+    "BOOL": ("bool", "?"),
 }
 
 
@@ -34,13 +35,14 @@ def facts_of(name: str) -> dict[str, Any]:
 def lay(files: Mapping[str, Any], root: Path, fill: Fill | None = None) -> None:
     """Write files below a directory as `_writing.described` gives them.
 
-    Tensors hold ones where `fill` does not say otherwise, files of unknown content zeros of the
-    same number. Needs torch where a file of `torch.save` is among them.
+    Where `fill` does not say otherwise, tensors that were zero are zero, single values are as they
+    were, and all others hold ones; files of unknown content are zeros of the same number. Needs
+    torch where a file of `torch.save` is among them.
     """
     for name, facts in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _lay(path, facts, fill or _ones)
+        _lay(path, facts, fill or as_it_was(facts))
 
 
 def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
@@ -58,9 +60,18 @@ def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
         path.write_bytes(bytes(facts["size_bytes"]))
 
 
-def _ones(key: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    del key, dtype
-    return np.ones(shape, "f4")
+def as_it_was(facts: Mapping[str, Any], seed: int | None = None) -> Fill:
+    """Return what fills one file as far as its facts tell; the rest with ones, or at random."""
+    zero, scalars = set(facts.get("zero", ())), facts.get("scalars", {})
+    generator = np.random.default_rng(seed)
+
+    def fill(key: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        del dtype
+        if key in zero or key in scalars:
+            return np.full(shape, scalars.get(key, 0.0), "f4")
+        return np.ones(shape, "f4") if seed is None else generator.normal(0, 0.1, shape)
+
+    return fill
 
 
 def _lay_tensors(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
@@ -86,8 +97,8 @@ def _tree(value: Any, torch: Any) -> Any:
 
 def _dictionary(value: Mapping[str, Any], torch: Any) -> Any:
     if "$tensor" in value:
-        dtype, shape = value["$tensor"]
-        return torch.ones(shape, dtype=getattr(torch, dtype))
+        dtype, shape, *single = value["$tensor"]
+        return torch.full(shape, *single or [1], dtype=getattr(torch, dtype))
     if "$tuple" in value:
         return tuple(_tree(inner, torch) for inner in value["$tuple"])
     if "$items" in value:

@@ -9,6 +9,7 @@ value types and the enums that Transformers and Accelerate write into `training_
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -37,8 +38,9 @@ SEQUENCES = frozenset(
 
 _HARMLESS: Mapping[str, str] = MappingProxyType(
     {
-        "builtins": "bool bytearray bytes complex dict float frozenset int list object set slice"
-        " str tuple",
+        # `xrange` is what protocols up to 2 call a range.
+        "builtins": "bool bytearray bytes complex dict float frozenset int list object range set"
+        " slice str tuple xrange",
         "collections": "Counter OrderedDict defaultdict deque",
         "copyreg": "_reconstructor",
         "_codecs": "encode",
@@ -62,7 +64,9 @@ _HARMLESS: Mapping[str, str] = MappingProxyType(
         "numpy.random._sfc64": "SFC64",
         "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
         "random": "Random",
+        "accelerate.data_loader": "SeedableRandomSampler",
         "torch": "Size device Tensor",
+        "torch._C": "Generator",
         "torch.distributed.checkpoint.filesystem": "_StorageInfo",
         "torch.distributed.checkpoint.metadata": "_MEM_FORMAT_ENCODING",
         "torch._tensor": "_rebuild_from_type_v2 Tensor",
@@ -110,15 +114,14 @@ _CLASSES_IN = frozenset(
         "transformers.trainer_utils",
         "transformers.training_args",
         "transformers.training_args_seq2seq",
-        "trl.trainer.dpo_config",
-        "trl.trainer.grpo_config",
-        "trl.trainer.sft_config",
+        "sentence_transformers.training_args",
         "torch.distributed.checkpoint.metadata",
     }
 )
 """Modules of enums and dataclasses: their classes hold settings and nothing else."""
 
 _CLASS_NAME = re.compile(r"_?[A-Z][A-Za-z0-9]*")
+_SETTINGS_NAME = re.compile(r"_?[A-Z][A-Za-z0-9]*(Arguments|Args|Config)")
 
 
 def is_harmless(target: Global) -> bool:
@@ -126,3 +129,14 @@ def is_harmless(target: Global) -> bool:
     if target.name in _HARMLESS.get(target.module, "").split():
         return True
     return target.module in _CLASSES_IN and _CLASS_NAME.fullmatch(target.name) is not None
+
+
+def is_settings_class(target: Global) -> bool:
+    """Tell whether a name is that of a class of settings outside the standard library.
+
+    `training_args.bin` is an instance of a class of the trainer's own, often of the script itself
+    (``__main__.TrainingArguments``). To make one without arguments and to set its fields only
+    builds data; with arguments it would be a call.
+    """
+    package = target.module.partition(".")[0]
+    return package not in sys.stdlib_module_names and bool(_SETTINGS_NAME.fullmatch(target.name))

@@ -16,6 +16,7 @@ from sentinel.formats.containers.pickle_globals import (
     PYTHON_2_MODULES,
     SEQUENCES,
     is_harmless,
+    is_settings_class,
 )
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
 from sentinel.formats.containers.pickle_states import harm_of_call, harm_of_state
@@ -163,7 +164,9 @@ class Machine:
 
     def call(self, target: object, arguments: object) -> None:
         """Push what a call would make, if its target only builds data."""
-        if not isinstance(target, Global) or not is_harmless(target):
+        if not isinstance(target, Global):
+            self.refuse_call(target)
+        if not is_harmless(target) and (arguments != () or not is_settings_class(target)):
             self.refuse_call(target)
         if not isinstance(arguments, tuple):
             self.source.refuse("calls something with arguments that are no tuple")
@@ -176,8 +179,12 @@ class Machine:
             # It makes an instance of its first argument, whatever that is.
             return self.call(arguments[0], arguments[1:])
         if str(target) == "torch._tensor._rebuild_from_type_v2" and len(arguments) > _PAIR:
-            # It calls its first argument with the third.
-            return self.call(arguments[0], arguments[2])
+            # It calls its first argument with the third, and sets the fourth as its state.
+            self.call(arguments[0], arguments[2])
+            made = self.top()
+            if isinstance(made, Call) and len(arguments) > _PAIR + 1:
+                made.state = arguments[_PAIR + 1]
+            return None
         self.push_new(self.result(target, arguments))
         return None
 

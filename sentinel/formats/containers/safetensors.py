@@ -62,7 +62,7 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
 
     A file may be whole and hold no tensor: that is a fault of its content, and the rule
     ``empty-checkpoint`` tells it. Raises TruncatedError when the file is shorter than its header
-    says, another InputError for everything else that is wrong with it.
+    says or was never filled, another InputError for everything else that is wrong with it.
     """
     with open_regular(path) as (file, size_bytes):
         raw = _header_bytes(path, file, size_bytes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from sentinel.checkpoint import Tensor
 from sentinel.errors import InputError
@@ -16,9 +16,6 @@ from sentinel.formats.containers.numpy_scalars import numpy_scalar
 from sentinel.formats.containers.pickle_nodes import Call, Global, Persistent
 from sentinel.formats.containers.strides import Extents, check_extents, is_row_major, span_of
 from sentinel.formats.containers.torch_dtypes import DTYPE_OF_NAME, DTYPE_OF_STORAGE, bits_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEPTH_LIMIT = 40
 NODE_LIMIT = 1_000_000
@@ -33,6 +30,7 @@ more, are read at most."""
 
 LONGEST_NAME = 4096
 _STORAGE_FIELDS = 5
+_NESTING = (Call, dict, list, tuple)
 _FIRST_TENSOR = frozenset({"_rebuild_parameter", "_rebuild_parameter_with_state"})
 
 
@@ -163,10 +161,19 @@ class _Builder:
         scalar = numpy_scalar(call)
         if scalar is not None:
             return scalar
-        # The tensors in a sparse tensor, a namespace or a wrapper are tensors of the file too.
-        for label, inner in _inside(call):
-            self.build(inner, (*path, label) if label else path, depth - 1)
-        return call
+        return self._opaque(call, path, depth)
+
+    def _opaque(self, call: Call, path: tuple[str, ...], depth: int) -> Call:
+        """Return a call that stays one; what lies in it is tensors of the file too.
+
+        Such are a sparse tensor, a namespace and a wrapper.
+        """
+        for at, inner in enumerate(call.arguments):
+            if isinstance(inner, _NESTING):
+                self.build(inner, (*path, str(at)), depth - 1)
+        if not isinstance(call.state, _NESTING):
+            return call
+        return Call(call.target, call.arguments, self.build(call.state, path, depth - 1))
 
     def _name(self, path: tuple[str, ...]) -> str:
         if sum(map(len, path)) > LONGEST_NAME:
@@ -240,11 +247,3 @@ class _Builder:
 
 def _segment(key: object) -> str:
     return key if isinstance(key, str) else f"{key!s:.100}" if isinstance(key, int) else "?"
-
-
-def _inside(call: Call) -> Iterator[tuple[str, object]]:
-    for at, inner in enumerate(call.arguments):
-        if isinstance(inner, Call | dict | list | tuple):
-            yield str(at), inner
-    if isinstance(call.state, Call | dict | list | tuple):
-        yield "", call.state

@@ -107,10 +107,10 @@ def read_parts(
     directories: Collection[str] = (),
     models: Sequence[Component] = (),
 ) -> Mapping[str, str]:
-    """Read the weights and the optimizer, note the rest; return the weights' metadata.
+    """Read the weights, the optimizer and the state; return the weights' metadata.
 
     Weights lie in the directory itself, else in the folder of the first of ``models``; none at
-    all are a fault. A second model's file is only noted: its tensors have the names of the
+    all are a fault. Of a second model only the header is read: its tensors have the names of the
     first one's.
     """
     metadata: Mapping[str, str] = {}
@@ -129,8 +129,8 @@ def read_parts(
         draft.read_optimizer(OPTIMIZER)
     for name in sorted(files):
         part = part_of(name)
-        if part is not None and name not in draft.members:
-            draft.add_member(name, part)
+        if part is not None:
+            draft.note(name, part)
     for name in sorted(name for model in models[1:] for name in model.paths):
-        draft.add_member(name, "state")
+        draft.note(name, "state")
     return metadata

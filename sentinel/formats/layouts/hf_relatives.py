@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.relatives_settings import (
+    AXOLOTL_LOG,
+    LLAMA_FACTORY_ARGUMENTS,
+    axolotl_settings,
+    llama_factory_settings,
+)
 from sentinel.formats.scalars import as_number, as_text
 from sentinel.formats.settings import Setting
+from sentinel.formats.training_arguments import trainer_of_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +30,21 @@ if TYPE_CHECKING:
     from sentinel.checkpoint import AdapterConfig
 
 SWIFT_ARGUMENTS = "args.json"
+UNKNOWN = "transformers"
+"""What is said where no relative left a mark."""
 
 RELATIVES: tuple[tuple[str, frozenset[str]], ...] = (
-    ("axolotl", frozenset({"tokens_state.json", "debug.log"})),
+    ("axolotl", frozenset({"tokens_state.json", AXOLOTL_LOG})),
     (
         "llama-factory",
-        frozenset({"trainer_log.jsonl", "running_log.txt", "llamaboard_config.yaml"}),
+        frozenset(
+            {
+                "trainer_log.jsonl",
+                "running_log.txt",
+                "llamaboard_config.yaml",
+                LLAMA_FACTORY_ARGUMENTS,
+            }
+        ),
     ),
     ("ms-swift", frozenset({"additional_config.json", "sft_args.json"})),
 )
@@ -52,11 +68,15 @@ _DTYPES: Mapping[str, str] = MappingProxyType(
 
 
 def trainer_of(
-    files: Collection[str], beside: Collection[str], adapter: AdapterConfig | None
+    files: Collection[str],
+    beside: Collection[str],
+    adapter: AdapterConfig | None,
+    arguments: object = None,
 ) -> str:
-    """Return the trainer's name, ``transformers`` when nothing tells another.
+    """Return the trainer's name, `UNKNOWN` when nothing tells a relative.
 
-    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in.
+    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in,
+    ``arguments`` what `training_args.bin` was read to.
     """
     seen = {*files, *beside}
     for name, marks in RELATIVES:
@@ -64,14 +84,35 @@ def trainer_of(
             return name
     if SWIFT_ARGUMENTS in files:
         return "ms-swift"
+    told = trainer_of_arguments(arguments)
+    if told is not None:
+        return told
     saved = set(adapter.modules_to_save) if adapter is not None else set()
-    return "minicpm-v" if saved >= _MINICPM_MODULES else "transformers"
+    return "minicpm-v" if saved >= _MINICPM_MODULES else UNKNOWN
 
 
 def settings_of(path: Path, files: Collection[str]) -> dict[str, Setting]:
-    """Return what ms-swift's `args.json` in a checkpoint tells, by dotted name."""
-    if SWIFT_ARGUMENTS not in files:
-        return {}
+    """Return what the relatives' own files in and beside a checkpoint tell, by dotted name.
+
+    ``files`` are those of the checkpoint at ``path``; a last save lies where the logs are.
+    """
+    output = path if {AXOLOTL_LOG, LLAMA_FACTORY_ARGUMENTS} & set(files) else path.parent
+    found = axolotl_settings(output / AXOLOTL_LOG)
+    if not found:
+        found = llama_factory_settings(
+            output / LLAMA_FACTORY_ARGUMENTS, written_ns=_written_ns(path)
+        )
+    return {**found, **(_swift(path) if SWIFT_ARGUMENTS in files else {})}
+
+
+def _written_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _swift(path: Path) -> dict[str, Setting]:
     try:
         content = read_json_object(path / SWIFT_ARGUMENTS)
     except InputError:

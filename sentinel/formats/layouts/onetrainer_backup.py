@@ -84,8 +84,8 @@ def read(path: Path) -> Checkpoint:
     if OPTIMIZER in present:
         draft.read_optimizer(OPTIMIZER)
     for name, part in _names(path):
-        if name in present and name not in draft.members:
-            draft.add_member(name, part)
+        if name in present:
+            draft.note(name, part)
     named = _DIRECTORY.fullmatch(path.name)
     progress = _progress(meta)
     step = progress.get("step", int(named["step"]) if named else None)

@@ -2,7 +2,8 @@
 
 Source: modules/modelSaver/mixin/DtypeModelSaverMixin.py and modules/util/modelSpec of
 https://github.com/Nerogar/OneTrainer; `ot_config` is there when `include_train_config` is set.
-The dtype in the file is `output_dtype`, not the one it was trained in.
+The dtype in the file is `output_dtype`, not the one it was trained in. Text embeddings that were
+trained with it lie in `<file>_embeddings/` where they are not bundled into it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sentinel.errors import InputError
 from sentinel.formats.draft import Draft
-from sentinel.formats.layouts.base import Candidate, stat_file
-from sentinel.formats.naming import step_of_path
+from sentinel.formats.files import stat_member
+from sentinel.formats.layouts.base import SUFFIX, Candidate, files_at, stat_file
+from sentinel.formats.naming import COMPANIONS, step_of_path
 from sentinel.formats.onetrainer_config import adapter_of, settings_of, updates_done
 from sentinel.formats.roles import is_adapter_key
 
@@ -49,8 +52,14 @@ def recognise(place: Place) -> Candidate | None:
 
 
 def members(path: Path) -> tuple[Member, ...]:
-    """Look at the file."""
-    return stat_file(path)
+    """Look at the file and at the text embeddings beside it."""
+    beside = []
+    for name in _embeddings(path):
+        try:
+            beside.append(stat_member(path.parent, name, "state"))
+        except InputError:
+            continue
+    return (*stat_file(path), *beside)
 
 
 def complete(path: Path) -> bool | None:  # noqa: ARG001 - the protocol of layouts
@@ -62,6 +71,8 @@ def read(path: Path) -> Checkpoint:
     """Read the header, and the configuration where the metadata hold it."""
     draft = Draft(path.parent)
     config = _config(draft.read_tensors(path.name))
+    for name in _embeddings(path):
+        draft.add_member(name, "state")
     named = _NAME.fullmatch(path.name)
     step = int(named["step"]) if named else step_of_path(path)
     return draft.finish(
@@ -75,6 +86,12 @@ def read(path: Path) -> Checkpoint:
         adapter=adapter_of(config) if config else None,
         settings=settings_of(config),
     )
+
+
+def _embeddings(path: Path) -> list[str]:
+    directory = f"{path.name}{COMPANIONS}"
+    names = sorted(files_at(path.parent / directory))
+    return [f"{directory}/{name}" for name in names if name.endswith(SUFFIX)]
 
 
 def _config(metadata: Mapping[str, str]) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Member, Part
 from sentinel.errors import InputError
-from sentinel.formats import adapter_config, trainer_log
+from sentinel.formats import adapter_config, model_config, trainer_log
 from sentinel.formats.adapter_config import adapter_config_of, adapter_settings
 from sentinel.formats.files import stat_member
 from sentinel.formats.nested import has_nested_weights, read_nested
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sentinel.formats.settings import Setting
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-MODEL_CONFIG = "config.json"
+MODEL_CONFIG = model_config.NAME
 PICKLED_ADAPTER = "adapter_model.bin"
 PICKLED_WEIGHTS = (PICKLED_ADAPTER, "pytorch_model*.bin")
 PICKLED_INDEX = "pytorch_model.bin.index.json"
@@ -102,6 +102,9 @@ def read_all(
     pickled: Mapping[str, str] = {}
     if ADAPTER_WEIGHTS in files or adapter_config.NAME in files:
         adapter, settings = _read_adapter(draft, files)
+    if MODEL_CONFIG in files:
+        described = draft.read_json(MODEL_CONFIG, "weights") or {}
+        settings = {**model_config.settings_of_model(described), **settings}
     if has_weights(files):
         read_weights(draft, files, MODEL)
     elif PICKLED_INDEX in files:
@@ -112,8 +115,8 @@ def read_all(
             draft.read_torch(name)
         elif name in OPTIMIZERS:
             draft.read_optimizer(name)
-        elif part is not None and name not in draft.members:
-            draft.add_member(name, part)
+        elif part is not None:
+            draft.note(name, part)
     check_index(draft, PICKLED_INDEX, pickled)
     settings = {**read_nested(draft, directories), **settings}
     if not holds_weights(files) and not has_nested_weights(draft.root, directories):

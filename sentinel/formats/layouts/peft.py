@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats import adapter_config
+from sentinel.formats import adapter_config, training_arguments
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.hf_relatives import UNKNOWN, settings_of, trainer_of
 from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, PICKLED_ADAPTER, read_all, stat_parts
 from sentinel.formats.naming import step_of_path
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 NAME = "peft"
 
 _FILES = frozenset({ADAPTER_WEIGHTS, PICKLED_ADAPTER, adapter_config.NAME})
+_READ = _FILES | {training_arguments.NAME}
+"""A trainer that saves its last adapter this way leaves its arguments beside it."""
 
 
 def recognise(place: Place) -> Candidate | None:
@@ -30,7 +33,7 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the adapter's files only: the directory may be a trainer's whole output."""
-    return stat_parts(path, files_at(path) & _FILES)
+    return stat_parts(path, files_at(path) & _READ)
 
 
 def complete(path: Path) -> bool | None:
@@ -43,15 +46,22 @@ def complete(path: Path) -> bool | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the header of the weights and the description."""
+    """Read the header of the weights and the description.
+
+    A trainer's last save lies in its output directory, between the trainer's own files.
+    """
     draft = Draft(path)
-    adapter, settings = read_all(draft, files_at(path) & _FILES)
+    files = files_at(path)
+    adapter, settings = read_all(draft, files & _READ)
+    trainer = trainer_of(files, (), adapter)
+    told = {} if trainer == UNKNOWN else settings_of(path, files)
     return draft.finish(
         path,
         NAME,
         complete=complete(path),
+        trainer=None if trainer == UNKNOWN else trainer,
         step=step_of_path(path),
         adapter=adapter,
-        settings=settings,
+        settings={**settings, **told},
         saved_as_trained=True,
     )

@@ -15,7 +15,7 @@ from sentinel.formats.distributed import is_distributed, read_distributed
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at, place_at
-from sentinel.formats.naming import shard_of, step_of_path
+from sentinel.formats.naming import COMPANIONS, shard_of, step_of_path
 from sentinel.formats.shards import read_shard_set
 from sentinel.regular import is_directory
 
@@ -30,8 +30,10 @@ SUFFIX = ".safetensors"
 
 
 def recognise(place: Place) -> Candidate | None:
-    """Take any file that calls itself safetensors."""
+    """Take any file that calls itself safetensors, but for what only goes with another one."""
     if place.is_directory or not place.path.name.endswith(SUFFIX):
+        return None
+    if place.path.parent.name.endswith(f"{SUFFIX}{COMPANIONS}"):
         return None
     return place.candidate(NAME)
 

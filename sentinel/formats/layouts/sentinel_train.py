@@ -111,6 +111,8 @@ def _check_files(draft: Draft, named: object) -> None:
         size_bytes = as_count(entry.get("size_bytes")) if isinstance(entry, dict) else None
         if member is not None and size_bytes is not None and size_bytes != member.size_bytes:
             draft.fault(_other_size(draft, member, size_bytes), part, name)
+        if member is not None and part == "state":
+            draft.note(name, part)
 
 
 def _stays_inside(name: str) -> bool:

@@ -38,7 +38,9 @@ def complete(path: Path) -> bool | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read the headers of all the weights."""
+    """Read the headers of all the weights and the model's description."""
     draft = Draft(path)
-    read_all(draft, files_at(path))
-    return draft.finish(path, NAME, complete=complete(path), step=step_of_path(path))
+    _adapter, settings = read_all(draft, files_at(path))
+    return draft.finish(
+        path, NAME, complete=complete(path), step=step_of_path(path), settings=settings
+    )

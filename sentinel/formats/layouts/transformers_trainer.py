@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats import trainer_log
+from sentinel.formats import trainer_log, training_arguments
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import directories_at, files_at
@@ -67,7 +67,9 @@ def read(path: Path) -> Checkpoint:
         path,
         NAME,
         complete=log.step is not None,
-        trainer=trainer_of(files, files_at(path.parent), adapter),
+        trainer=trainer_of(
+            files, files_at(path.parent), adapter, draft.state.get(training_arguments.NAME)
+        ),
         step=step_of_path(path) if log.step is None else log.step,
         epoch=log.epoch,
         updates_done=log.updates_done,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from corpus.ranks import run_ranks
 from sentinel.checkpoint import Checkpoint, Piece, Tensor
-
-PROGRAMS = Path(__file__).parent / "programs"
 
 
 def values(root: Path, tensor: Tensor, item_bytes: int) -> bytes:
@@ -69,33 +65,7 @@ def edit() -> Callable[[Path, Callable[[Any], object]], None]:
     return changed
 
 
-@pytest.fixture(scope="session")
-def run_ranks() -> Callable[..., None]:
+@pytest.fixture(scope="session", name="run_ranks")
+def run_ranks_fixture() -> Callable[..., None]:
     """Run one of our programs as the processes of a distributed training, on the CPU."""
-
-    def run(root: Path, program: str, *arguments: object, ranks: int = 2) -> None:
-        environment = {
-            **os.environ,
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "OMP_NUM_THREADS": "1",
-            "RENDEZVOUS": (root / "rendezvous").as_uri(),
-            # accelerate asks for them before it sees that all is set up.
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29500",
-        }
-        command = [sys.executable, "-W", "ignore", str(PROGRAMS / program), *map(str, arguments)]
-        running = [
-            subprocess.Popen(
-                command,
-                env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(ranks)
-        ]
-        outputs = [one.communicate(timeout=240)[0] for one in running]
-        assert [one.returncode for one in running] == [0] * ranks, "\n".join(outputs)
-
-    return run
+    return run_ranks

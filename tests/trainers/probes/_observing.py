@@ -42,30 +42,38 @@ class Journal:
         finally:
             self._watching = False
 
+    def unseen(self, pattern: str = "*") -> set[str]:
+        """Return files that lie there now and that no event names: then the order is a guess."""
+        named = {text.split(" ")[-1] for text in self.events}
+        there = (path for path in self.root.glob(f"{pattern}/**/*") if path.is_file())
+        return {path.relative_to(self.root).as_posix() for path in there} - named
+
     def _listen(self, module: ModuleType, name: str, *, argument: int) -> None:
         call = getattr(module, name)
 
         def heard(*arguments: object, **named: object) -> object:
             if self._watching:
-                self._heard("open", (arguments[argument], "w", 0))
+                self._heard("open", (arguments[argument], "w", 0), again=True)
             return call(*arguments, **named)
 
         setattr(module, name, heard)
 
-    def _heard(self, event: str, arguments: tuple[object, ...]) -> None:
+    def _heard(self, event: str, arguments: tuple[object, ...], *, again: bool = False) -> None:
+        """Keep an event, of several alike in a row one, but each save of a whole file."""
         if not self._watching or event not in _CHANGES:
             return
         if event == "open" and not _is_writing(arguments):
             return
-        paths = [path for path in arguments[:2] if isinstance(path, str | os.PathLike)]
+        kinds = str | bytes | os.PathLike
+        paths = [os.fsdecode(path) for path in arguments[:2] if isinstance(path, kinds)]
         names = [self._inside(path) for path in (paths[:1] if event == "open" else paths)]
         if not names or names[0] is None:
             return
         text = " ".join([_VERBS[event], *(name for name in names if name)])
-        if text not in self.events[-1:]:
+        if again or text not in self.events[-1:]:
             self.events.append(text)
 
-    def _inside(self, path: str | os.PathLike[str]) -> str | None:
+    def _inside(self, path: str) -> str | None:
         try:
             return (Path.cwd() / path).relative_to(self.root).as_posix()
         except ValueError:

@@ -29,7 +29,7 @@ def save_small_llama(root: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=1,
         num_key_value_heads=1,
-        max_position_embeddings=64,
+        max_position_embeddings=1024,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=2,

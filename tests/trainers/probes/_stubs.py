@@ -34,6 +34,8 @@ class _Nothing:
 
 
 class _Module(ModuleType):
+    __version__ = "0"
+
     def __getattr__(self, name: str) -> object:
         return _named(name)
 

@@ -126,9 +126,7 @@ def fields(kind: type) -> dict[str, object]:
     """Return the fields a dataclass of arguments adds to Transformers' own, with defaults."""
     inherited = {one.name for one in dataclasses.fields(transformers.Seq2SeqTrainingArguments)}
     return {
-        one.name: plain(
-            one.default if one.default is not dataclasses.MISSING else None
-        )
+        one.name: plain(one.default if one.default is not dataclasses.MISSING else None)
         for one in dataclasses.fields(kind)
         if one.name not in inherited
     }
