@@ -129,7 +129,12 @@ def run(name: str, given: dict[str, object]) -> dict[str, object]:
     }
     files["debug.log"] = {"text": starts(files["debug.log"]["text"])}
     order = [event for event in journal.events if event.split()[1].startswith(f"{last}/")]
-    return {"configuration": config, "files": without_times(files), "order": order, "new": sorted(new)}
+    return {
+        "configuration": config,
+        "files": without_times(files),
+        "order": order,
+        "new": sorted(new),
+    }
 
 
 def starts(log: str) -> str:

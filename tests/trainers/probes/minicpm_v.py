@@ -92,7 +92,12 @@ def run(finetune, words: list[str]) -> dict[str, object]:
         if not name.startswith("checkpoint-") or name.startswith(("checkpoint-4/", "checkpoint-6/"))
     }
     steps = [path.name for path in sorted(root.glob("checkpoint-*"))]
-    return {"arguments": " ".join(words), "files": without_times(files), "order": written, "checkpoints": steps}
+    return {
+        "arguments": " ".join(words),
+        "files": without_times(files),
+        "order": written,
+        "checkpoints": steps,
+    }
 
 
 def fields(kind: type) -> dict[str, object]:
