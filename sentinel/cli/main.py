@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "scan": "Judge the checkpoints at or below some paths.",
         "show": "Tell what a checkpoint is: who wrote it, settings, modules, tensors.",
         "diff": "Tell what changed between two checkpoints.",
+        "check": "Judge a training before its first step, by its configuration.",
         "watch": "Judge checkpoints as they arrive below some directories.",
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
         "log": "Show a run from the health log, or ask the log in SQL.",
