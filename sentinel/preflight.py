@@ -22,20 +22,34 @@ from sentinel.formats.configs.reader import ADAPTER, LATEST, OUTPUT, RESUME, Tra
 from sentinel.formats.configs.registry import read_config
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.opening import discover
+from sentinel.formats.settings import Setting
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.past import Past
+from sentinel.rules.sql import source_of
 from sentinel.stats.table import base_table, checkpoint_row_table, config_table
-from sentinel.verdict import Verdict, worst_level
+from sentinel.verdict import Finding, Verdict, worst_level
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sentinel.formats.settings import Setting
     from sentinel.rules.schema import Rule
 
 CONFIGURATION = "configuration"
 MACHINE = "machine"
 """Layouts of rows of the table `checkpoint` that are no checkpoints."""
+
+_RISKY: Mapping[str, Setting] = MappingProxyType(
+    {
+        "adapter.method": "lora",
+        "base.dtype": "fp16",
+        "base.quantization": "int8-quanto",
+        "precision.mixed": "fp16",
+        "resume.path": LATEST,
+        "training.gradient_accumulation_steps": 2,
+        "training.processes": 2,
+    }
+)
+"""What makes faults of versions matter."""
 
 _TRUE = "true"
 _FOREIGN = ("://", "$", "%", "{")
@@ -80,9 +94,25 @@ def check(
     return Checked(config, settings, verdict, start, notes)
 
 
-def check_machine(settings: Mapping[str, Setting], *, rules: Sequence[Rule]) -> Verdict:
-    """Ask the rules about this machine alone: its device and the versions installed."""
-    return _asked({"layout": MACHINE}, settings, rules)
+def check_machine(
+    settings: Mapping[str, Setting], *, rules: Sequence[Rule]
+) -> tuple[Verdict, tuple[Finding, ...]]:
+    """Ask the rules about this machine alone: its device and the versions installed.
+
+    Returns the verdict, and what the rules about versions would say of trainings in fp16, over
+    several processes, on a packed base, beyond that.
+    """
+    verdict = _asked({"layout": MACHINE}, settings, rules)
+    about_versions = [rule for rule in rules if "versions" in source_of(rule)]
+    known = {found.rule: found.message for found in verdict.findings}
+    row = {"layout": CONFIGURATION}
+    risky = {
+        name: value
+        for name, value in _RISKY.items()
+        if name != "base.quantization" or "versions.optimum-quanto" in settings
+    }
+    would = _asked(row, {**settings, **risky}, about_versions).findings
+    return verdict, tuple(found for found in would if known.get(found.rule) != found.message)
 
 
 def _asked(

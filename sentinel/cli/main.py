@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
         "log": "Show a run from the health log, or ask the log in SQL.",
         "rules": "List, show and test the rules.",
+        "doctor": "Tell what this machine can do, and what is known to go wrong on it.",
         "demo": "See the whole job on a real training run, in a few minutes.",
     }
 )

@@ -96,7 +96,8 @@ def device_settings() -> dict[str, str | bool]:
         known = {"type": "cuda", "name": first.name, "capability": capability}
         known |= {"bf16": first.bf16, "fp8": first.fp8}
     else:
-        known = {"type": "cpu", "name": "CPU", "bf16": processor().bf16}
+        own = processor()
+        known = {"type": "cpu", "name": own.name, "bf16": own.bf16}
     return {f"device.{name}": value for name, value in known.items() if value is not None}
 
 
