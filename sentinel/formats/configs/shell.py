@@ -166,7 +166,7 @@ def _without_heredocs(text: str) -> str:
     """Return a script without the documents in it, which are no commands."""
     kept: list[str] = []
     until: str | None = None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if until is not None:
             until = None if line.strip() == until else until
             continue

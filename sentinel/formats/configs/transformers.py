@@ -20,6 +20,7 @@ from sentinel.formats.configs.values import (
     truth_of,
 )
 from sentinel.formats.settings import Setting, flatten
+from sentinel.formats.training_arguments import ARGUMENTS as TRAINED
 
 TRAINER = "transformers"
 LOOKS_FOR = (
@@ -30,33 +31,15 @@ FILE_OPTIONS: tuple[str, ...] = ("", "config")
 
 ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
-        "optim": "optimizer.name",
-        "learning_rate": "optimizer.learning_rate",
-        "adam_beta1": "optimizer.beta1",
-        "adam_beta2": "optimizer.beta2",
-        "adam_epsilon": "optimizer.eps",
-        "weight_decay": "optimizer.weight_decay",
-        "lr_scheduler_type": "scheduler.name",
-        "warmup_steps": "scheduler.warmup_steps",
-        "warmup_ratio": "scheduler.warmup_ratio",
-        "tf32": "precision.tf32",
+        **{name: setting for name, setting in TRAINED.items() if setting != RESUME},
         "fp16": "precision.fp16",
         "bf16": "precision.bf16",
-        "max_steps": "training.max_steps",
-        "num_train_epochs": "training.epochs",
-        "per_device_train_batch_size": "training.batch_size",
-        "gradient_accumulation_steps": "training.gradient_accumulation_steps",
-        "gradient_checkpointing": "training.gradient_checkpointing",
-        "max_grad_norm": "training.max_grad_norm",
-        "seed": "training.seed",
-        "logging_steps": "training.logging_steps",
-        "save_steps": "training.save_steps",
-        "save_total_limit": "training.save_total_limit",
-        "save_only_model": "training.save_only_model",
+        "warmup_steps": "scheduler.warmup_steps",
+        "warmup_ratio": "scheduler.warmup_ratio",
         "output_dir": OUTPUT,
     }
 )
-"""Fields of TrainingArguments and the settings they are."""
+"""Fields of TrainingArguments and the settings they are, as in a checkpoint and beyond."""
 
 MODEL: Mapping[str, str] = MappingProxyType(
     {
@@ -77,7 +60,6 @@ _PACKED: Mapping[str, str] = MappingProxyType({"load_in_4bit": "nf4", "load_in_8
 _DTYPES = ("dtype", "torch_dtype")
 _MARKS = frozenset(ARGUMENTS) - {"learning_rate", "seed", "weight_decay", "output_dir"}
 _ENOUGH = 2
-_CLASSIFYING = frozenset({"SEQ_CLS", "TOKEN_CLS"})
 
 
 def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
@@ -138,11 +120,3 @@ def mixed_settings(found: Mapping[str, Setting]) -> dict[str, Setting]:
     if on is None:
         return {"precision.mixed": "no"} if len(told) > 1 else {}
     return {"precision.mixed": on, "precision.training": on}
-
-
-def classifies(settings: Mapping[str, Setting]) -> bool:
-    """Tell whether PEFT adds the new head to the modules it trains and saves whole.
-
-    Source: `PeftModelForSequenceClassification` in peft/peft_model.py.
-    """
-    return settings.get("adapter.task") in _CLASSIFYING

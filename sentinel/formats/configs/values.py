@@ -8,54 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from sentinel.formats.scalars import as_count, as_number, as_text
+from sentinel.formats.setting_names import SETTING_NAMES
 from sentinel.formats.settings import Setting, flatten
+from sentinel.formats.training_arguments import options_of
 
-_NUMBERS = frozenset(
-    {
-        "adapter.alpha",
-        "adapter.dropout",
-        "adapter.rank",
-        "optimizer.beta1",
-        "optimizer.beta2",
-        "optimizer.eps",
-        "optimizer.learning_rate",
-        "optimizer.text_encoder_learning_rate",
-        "optimizer.unet_learning_rate",
-        "optimizer.weight_decay",
-        "scheduler.warmup_ratio",
-        "training.epochs",
-        "training.logging_steps",
-        "training.max_grad_norm",
-        "training.max_steps",
-        "training.save_steps",
-    }
-)
-_COUNTS = frozenset(
-    {
-        "scheduler.warmup_steps",
-        "training.batch_size",
-        "training.gradient_accumulation_steps",
-        "training.save_total_limit",
-        "training.seed",
-    }
-)
-_SWITCHES = frozenset(
-    {
-        "adapter.rslora",
-        "base.double_quant",
-        "precision.bf16",
-        "precision.fp16",
-        "precision.full_bf16",
-        "precision.full_fp16",
-        "precision.tf32",
-        "training.gradient_checkpointing",
-        "training.save_only_model",
-    }
-)
 _TRUTHS: Mapping[str, bool] = MappingProxyType(
     {"true": True, "yes": True, "y": True, "1": True, "t": True}
     | {"false": False, "no": False, "n": False, "0": False, "f": False}
@@ -66,7 +26,6 @@ _PRECISIONS: Mapping[str, str] = MappingProxyType(
     | {"bf16": "bf16", "bfloat16": "bf16", "fp8": "fp8", "no": "no"}
 )
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_PAIR = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*((?:\([^()]*\)|\[[^\[\]]*\]|[^,()\[\]])+)(?:,|$)")
 _ABSENT = frozenset({"", "none", "null"})
 
 
@@ -82,12 +41,13 @@ def take(fields: Mapping[str, object], keys: Mapping[str, str]) -> dict[str, Set
 
 def typed(name: str, value: object) -> Setting | None:
     """Return a value as the setting ``name`` holds it, None when it is none of that kind."""
-    if name in _NUMBERS:
+    kind = SETTING_NAMES[name].kind
+    if kind == "number":
         return number_of(value)
-    if name in _COUNTS:
+    if kind == "count":
         number = number_of(value)
         return as_count(int(number)) if number is not None and number.is_integer() else None
-    return truth_of(value) if name in _SWITCHES else text_of(value)
+    return truth_of(value) if kind == "switch" else text_of(value)
 
 
 def number_of(value: object) -> float | None:
@@ -128,29 +88,21 @@ def arguments_of(value: object) -> dict[str, Setting]:
     Takes a mapping, a list of `key=value`, or text such as ``eps=1e-6,betas=(0.9,0.99)``.
     """
     if isinstance(value, dict):
-        pairs: Iterable[tuple[str, object]] = value.items()
+        given = value
     else:
-        pairs = _pairs(value)
-    spelled = {key: _plain(inner) if isinstance(inner, str) else inner for key, inner in pairs}
+        texts = value if isinstance(value, list) else [value]
+        given = {name: inner for text in texts for name, inner in options_of(text).items()}
+    spelled = {
+        key: _plain(inner) if isinstance(inner, str) else inner for key, inner in given.items()
+    }
     return flatten("optimizer.args", spelled)
 
 
-def _pairs(value: object) -> list[tuple[str, object]]:
-    texts = value if isinstance(value, list) else [value]
-    found: list[tuple[str, object]] = []
-    for text in texts:
-        at = 0
-        while isinstance(text, str) and (match := _PAIR.match(text, at)):
-            found.append((match[1], match[2].strip()))
-            at = match.end()
-    return found
-
-
 def _plain(text: str) -> object:
-    """Return text as the number or switch that it spells."""
-    if text.lower() in {"true", "false"}:
-        return text.lower() == "true"
+    """Return text as the number or switch that it spells, None for nothing."""
     if text.lower() in _ABSENT:
         return None
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
     number = number_of(text)
     return text.strip("'\"") if number is None else number
