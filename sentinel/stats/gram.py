@@ -45,8 +45,21 @@ def product_norm(
     left: Tensor, right: Tensor, open_member: Callable[[str], MemberFile]
 ) -> float | None:
     """Return the Frobenius norm of left [m, r] times right [r, n], None when it is not finite."""
-    left_gram = _gram(left, open_member, by_rows=True)
-    right_gram = _gram(right, open_member, by_rows=False)
+    return frobenius_norm(*grams(left, right, open_member))
+
+
+def grams(
+    left: Tensor, right: Tensor, open_member: Callable[[str], MemberFile]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return leftᵀleft and right·rightᵀ, both [r, r], of left [m, r] and right [r, n]."""
+    return (
+        _gram(left, open_member, by_rows=True),
+        _gram(right, open_member, by_rows=False),
+    )
+
+
+def frobenius_norm(left_gram: NDArray[np.float64], right_gram: NDArray[np.float64]) -> float | None:
+    """Return the Frobenius norm of a product by its factors' `grams`, None when not finite."""
     norm = math.sqrt(max(0.0, float(np.sum(left_gram * right_gram))))
     return norm if math.isfinite(norm) else None
 

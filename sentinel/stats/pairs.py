@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentinel.stats.gram import multiplicable, product_norm
+from sentinel.stats.gram import frobenius_norm, grams, multiplicable
 from sentinel.stats.scale import scale_of
+from sentinel.stats.stable_rank import stable_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -105,6 +106,7 @@ def pair_row(
     alpha, scale = scale_of(pair.module, pair.rank, alpha_value(pair.alpha, moments), adapter)
     outputs, inputs = pair.features
     side = pair.zero_side
+    norm, stable = _size(pair, (up, down), scale, open_member)
     return {
         "module": pair.module,
         "family": pair.up.family,
@@ -125,7 +127,8 @@ def pair_row(
         "down_rms": _rms(down),
         "in_features": inputs,
         "out_features": outputs,
-        "norm": _norm(pair, (up, down), scale, open_member),
+        "norm": norm,
+        "stable_rank": stable,
         "base_norm": None,
     }
 
@@ -143,16 +146,18 @@ def _rms(moments: Moments) -> float | None:
     return moments.l2 / math.sqrt(moments.finite_count)
 
 
-def _norm(
+def _size(
     pair: Pair,
     moments: tuple[Moments, Moments],
     scale: float | None,
     open_member: Callable[[str], MemberFile],
-) -> float | None:
-    if scale is None or pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
-        return None
+) -> tuple[float | None, float | None]:
+    """Return the norm of the scaled product and its stable rank."""
+    if pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
+        return None, None
     if any(side.nan_count != 0 or side.inf_count != 0 for side in moments):
-        return None
-    product = product_norm(pair.up, pair.down, open_member)
-    norm = math.inf if product is None else abs(scale) * product
-    return norm if math.isfinite(norm) else None
+        return None, None
+    factors = grams(pair.up, pair.down, open_member)
+    product = frobenius_norm(*factors)
+    norm = math.inf if product is None or scale is None else abs(scale) * product
+    return norm if math.isfinite(norm) else None, stable_rank(*factors)
