@@ -97,7 +97,7 @@ def test_a_batch_file_says_the_same():
     """Carets continue lines, percent signs are variables, `rem` is a comment."""
     script = parse_batch(
         "@echo off\r\nrem it's\r\nset MODEL=C:\\models\\sd\r\n"
-        ".\\venv\\python.exe train_network.py ^\r\n  --full_fp16 --resume \"C:\\my runs\\x\" ^\r\n"
+        '.\\venv\\python.exe train_network.py ^\r\n  --full_fp16 --resume "C:\\my runs\\x" ^\r\n'
         "  --pretrained_model_name_or_path %MODEL% --output_dir %OUT%\r\n"
     )
 
