@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import ADAPTER, OUTPUT
 from sentinel.formats.configs.values import arguments_of, precision_of_text, take, text_of, truth_of
 from sentinel.formats.settings import Setting
@@ -21,30 +22,30 @@ FILE_OPTIONS: tuple[str, ...] = ("",)
 
 KEYS: Mapping[str, str] = MappingProxyType(
     {
-        "network.linear": "adapter.rank",
-        "network.linear_alpha": "adapter.alpha",
-        "network.dropout": "adapter.dropout",
-        "network.pretrained_lora_path": ADAPTER,
-        "train.optimizer": "optimizer.name",
-        "train.lr": "optimizer.learning_rate",
-        "train.lr_scheduler": "scheduler.name",
-        "train.batch_size": "training.batch_size",
-        "train.gradient_accumulation_steps": "training.gradient_accumulation_steps",
-        "train.gradient_checkpointing": "training.gradient_checkpointing",
-        "train.max_grad_norm": "training.max_grad_norm",
-        "train.steps": "training.max_steps",
-        "save.save_every": "training.save_steps",
-        "save.max_step_saves_to_keep": "training.save_total_limit",
-        "model.name_or_path": "base.path",
+        "network/linear": "adapter.rank",
+        "network/linear_alpha": "adapter.alpha",
+        "network/dropout": "adapter.dropout",
+        "network/pretrained_lora_path": ADAPTER,
+        "train/optimizer": "optimizer.name",
+        "train/lr": "optimizer.learning_rate",
+        "train/lr_scheduler": "scheduler.name",
+        "train/batch_size": "training.batch_size",
+        "train/gradient_accumulation_steps": "training.gradient_accumulation_steps",
+        "train/gradient_checkpointing": "training.gradient_checkpointing",
+        "train/max_grad_norm": "training.max_grad_norm",
+        "train/steps": "training.max_steps",
+        "save/save_every": "training.save_steps",
+        "save/max_step_saves_to_keep": "training.save_total_limit",
+        "model/name_or_path": "base.path",
     }
 )
 OTHERS = (
-    "network.type",
-    "train.dtype",
-    "train.optimizer_params",
-    "save.dtype",
-    "model.quantize",
-    "model.qtype",
+    "network/type",
+    "train/dtype",
+    "train/optimizer_params",
+    "save/dtype",
+    "model/quantize",
+    "model/qtype",
 )
 """Further fields that are read; tests hold that the trainer has them all."""
 
@@ -55,7 +56,7 @@ _AS_GIVEN = "prodigy8bit"
 
 
 def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Take a job whose first process trains a network; fields are named by part and name."""
+    """Take a job whose first process trains a network; fields are named `part/name`."""
     config = content.get("config")
     processes = config.get("process") if isinstance(config, dict) else None
     process = processes[0] if isinstance(processes, list) and processes else None
@@ -67,36 +68,34 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     for part in _PARTS:
         inner = process.get(part)
         if isinstance(inner, dict):
-            fields |= {f"{part}.{name}": value for name, value in inner.items()}
+            fields |= {f"{part}/{name}": value for name, value in inner.items()}
     return fields
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return nothing: the command overrides no field but the name."""
-    del named, assigned
+    del options
     return {}
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:
     """Return what the fields tell, and what the trainer makes of them."""
-    found = {**take(fields, KEYS), **arguments_of(fields.get("train.optimizer_params"))}
-    training = precision_of_text(fields.get("train.dtype"))
+    found = {**take(fields, KEYS), **arguments_of(fields.get("train/optimizer_params"))}
+    training = precision_of_text(fields.get("train/dtype"))
     if training:
         found |= {"precision.training": training}
-    output = precision_of_text(fields.get("save.dtype"))
+    output = precision_of_text(fields.get("save/dtype"))
     if output:
         found["precision.output"] = output
-    kind = text_of(fields.get("network.type"))
+    kind = text_of(fields.get("network/type"))
     if kind:
         found |= {
             "adapter.method": "lora" if kind == "locon" else kind,
             "precision.adapter": "fp32",
         }
-    quantized = truth_of(fields.get("model.quantize"))
+    quantized = truth_of(fields.get("model/quantize"))
     if quantized is not None:
-        packed = text_of(fields.get("model.qtype")) or "qfloat8"
+        packed = text_of(fields.get("model/qtype")) or "qfloat8"
         found["base.quantization"] = packed if quantized else "none"
     folder, name = (text_of(fields.get(key)) for key in ("training_folder", "name"))
     if folder and name:

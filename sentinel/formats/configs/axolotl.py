@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sentinel.formats.configs import transformers
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import ADAPTER, OUTPUT
 from sentinel.formats.configs.values import arguments_of, take, text_of, truth_of
 from sentinel.formats.settings import Setting
@@ -80,12 +81,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if "base_model" in content and len(_MARKS & set(content)) > 1 else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options, whose names are those of the fields."""
-    del assigned
-    return named
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import OUTPUT, RESUME
 from sentinel.formats.configs.values import precision_of_text, take, text_of
 from sentinel.formats.settings import Setting
@@ -56,12 +57,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if names >= _MARKS and names & _OWN else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options."""
-    del assigned
-    return named
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sentinel.formats.configs import transformers
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import ADAPTER
 from sentinel.formats.configs.values import number_of, take, text_of, truth_of
 from sentinel.formats.settings import Setting
@@ -56,11 +57,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if is_own else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return options and OmegaConf's assignments alike."""
-    return {**named, **assigned}
+    return {**options.named, **options.assigned}
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sentinel.formats.configs import transformers
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.values import take, truth_of
 from sentinel.formats.settings import Setting
 
@@ -41,11 +42,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if len(_MARKS & set(content)) > 1 else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options; the parser takes no assignments."""
-    return transformers.fields_of_command(named, assigned)
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sentinel.formats.configs import kohya_options
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.values import take
 from sentinel.formats.settings import Setting
 
@@ -41,12 +42,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return fields if {"network_module", "dit"} <= fields.keys() else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options."""
-    del assigned
-    return named
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

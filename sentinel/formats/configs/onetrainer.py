@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import ADAPTER, LATEST, OUTPUT, RESUME
 from sentinel.formats.configs.values import number_of, take, text_of, truth_of
 from sentinel.formats.onetrainer_config import settings_of as checkpoint_settings
@@ -43,15 +44,11 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if len(_MARKS & set(content)) >= _ENOUGH else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return what `--config-value KEY=VALUE` overrides; dots lead into parts."""
-    del assigned
-    given = named.get(_OVERRIDES, [])
     fields: dict[str, object] = {}
-    for pair in given if isinstance(given, list) else [given]:
-        name, equals, value = str(pair).partition("=")
+    for pair in options.every.get(_OVERRIDES, ()):
+        name, equals, value = pair.partition("=")
         part, dot, inner = name.partition(".")
         if equals and dot:
             held = fields.setdefault(part, {})

@@ -14,19 +14,21 @@ _ASSIGNMENT = re.compile(r"(?:\+\+?)?([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 class Options:
     """What a command was told: ``named`` by name with underscores, ``plain`` words by place.
 
-    The value is text, a list of texts, or True for an option without one. Words of the form
-    `key=value` before the first option, as OmegaConf and Hydra take them, are in ``assigned``.
+    The value is text, a list of texts, or True for an option without one; of an option given twice
+    the last counts there, and ``every`` has all of its values. Words of the form `key=value` before
+    the first option, as OmegaConf takes them, are in ``assigned``.
     """
 
     named: dict[str, object] = field(default_factory=dict)
+    every: dict[str, list[str]] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
     assigned: dict[str, object] = field(default_factory=dict)
 
 
 def options_of(words: Iterable[str]) -> Options:
-    """Return the options among a command's words; of one given twice the last counts."""
+    """Return the options among a command's words."""
     named: dict[str, list[str]] = {}
-    repeated: dict[str, list[str]] = {}
+    every: dict[str, list[str]] = {}
     plain: list[str] = []
     assigned: dict[str, object] = {}
     current: str | None = None
@@ -34,15 +36,19 @@ def options_of(words: Iterable[str]) -> Options:
         match = _OPTION.fullmatch(word)
         if match:
             current = match[1].replace("-", "_")
-            repeated.setdefault(current, []).extend(named.get(current, []))
-            named[current] = [] if match[2] is None else [match[2]]
-        elif current is not None:
-            named[current].append(word)
+            named[current] = []
+        if match and match[2] is None:
+            continue
+        value = match[2] if match else word
+        if current is not None:
+            named[current].append(value)
+            every.setdefault(current, []).append(value)
         elif told := _ASSIGNMENT.fullmatch(word):
             assigned[told[1]] = told[2]
         else:
             plain.append(word)
-    return Options({name: _value(values) for name, values in named.items()}, tuple(plain), assigned)
+    told_of = {name: _value(values) for name, values in named.items()}
+    return Options(told_of, every, tuple(plain), assigned)
 
 
 def _value(values: list[str]) -> object:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.settings import Setting
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class ConfigReader(Protocol):
     def fields_of(self, content: Mapping[str, object]) -> Mapping[str, object] | None:
         """Return the fields of a file's content by name, None when it is another trainer's."""
 
-    def fields_of_command(
-        self, named: Mapping[str, object], assigned: Mapping[str, object]
-    ) -> Mapping[str, object]:
+    def fields_of_command(self, options: Options) -> Mapping[str, object]:
         """Return a command's options as fields."""
 
     def settings_of(self, fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -102,7 +102,7 @@ def _of_command(command: Command, path: Path) -> Iterator[_Found]:
     options = options_of(command.arguments)
     ordered = sorted(CONFIGS, key=lambda reader: command.program not in reader.PROGRAMS)
     for reader in ordered:
-        told = reader.fields_of_command(options.named, options.assigned)
+        told = reader.fields_of_command(options)
         plain = tuple(word for word in options.plain if word not in {"train", "sft"})
         named = _file_named(reader, options.named, plain)
         is_own = command.program in reader.PROGRAMS

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sentinel.formats.configs import kohya_options
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.values import take
 from sentinel.formats.settings import Setting
 
@@ -47,12 +48,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return fields if marks <= fields.keys() and "dit" not in fields else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options."""
-    del assigned
-    return named
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

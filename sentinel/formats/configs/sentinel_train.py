@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import OUTPUT, RESUME
 from sentinel.formats.configs.values import arguments_of, take, text_of
 from sentinel.formats.settings import Setting, flatten
@@ -16,41 +17,42 @@ FILE_OPTIONS: tuple[str, ...] = ("",)
 
 KEYS: Mapping[str, str] = MappingProxyType(
     {
-        "base.model": "base.path",
-        "base.quantization": "base.quantization",
-        "base.double_quant": "base.double_quant",
-        "base.compute_dtype": "base.compute_dtype",
-        "adapter.method": "adapter.method",
-        "adapter.rank": "adapter.rank",
-        "adapter.alpha": "adapter.alpha",
-        "adapter.dropout": "adapter.dropout",
-        "adapter.target_modules": "adapter.targets",
-        "adapter.modules_to_save": "adapter.modules_to_save",
-        "adapter.dtype": "precision.adapter",
-        "training.steps": "training.max_steps",
-        "training.batch_size": "training.batch_size",
-        "training.gradient_accumulation": "training.gradient_accumulation_steps",
-        "training.gradient_checkpointing": "training.gradient_checkpointing",
-        "training.learning_rate": "optimizer.learning_rate",
-        "training.optimizer.name": "optimizer.name",
-        "training.scheduler": "scheduler.name",
-        "training.warmup_steps": "scheduler.warmup_steps",
-        "training.save_every": "training.save_steps",
-        "training.log_every": "training.logging_steps",
-        "training.max_grad_norm": "training.max_grad_norm",
-        "training.seed": "training.seed",
+        "base/model": "base.path",
+        "base/quantization": "base.quantization",
+        "base/double_quant": "base.double_quant",
+        "base/compute_dtype": "base.compute_dtype",
+        "adapter/method": "adapter.method",
+        "adapter/rank": "adapter.rank",
+        "adapter/alpha": "adapter.alpha",
+        "adapter/dropout": "adapter.dropout",
+        "adapter/target_modules": "adapter.targets",
+        "adapter/modules_to_save": "adapter.modules_to_save",
+        "adapter/dtype": "precision.adapter",
+        "training/steps": "training.max_steps",
+        "training/batch_size": "training.batch_size",
+        "training/gradient_accumulation": "training.gradient_accumulation_steps",
+        "training/gradient_checkpointing": "training.gradient_checkpointing",
+        "training/learning_rate": "optimizer.learning_rate",
+        "training/optimizer/name": "optimizer.name",
+        "training/scheduler": "scheduler.name",
+        "training/warmup_steps": "scheduler.warmup_steps",
+        "training/save_every": "training.save_steps",
+        "training/log_every": "training.logging_steps",
+        "training/max_grad_norm": "training.max_grad_norm",
+        "training/seed": "training.seed",
         "output_dir": OUTPUT,
     }
 )
 _PARTS = frozenset({"base", "adapter", "training"})
-_ARGUMENTS = "training.optimizer.args"
+_ARGUMENTS = "training/optimizer/args"
 
 
 def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Take what has the three sections of a recipe; fields are named by section and name."""
+    """Take what has the three sections of a recipe; fields are named `section/name`."""
     if not all(isinstance(content.get(part), dict) for part in _PARTS):
         return None
-    fields: dict[str, object] = dict(flatten("", dict(content)))
+    leaves = flatten("", dict(content))
+    fields: dict[str, object] = {name.replace(".", "/"): leaf for name, leaf in leaves.items()}
     training = content["training"]
     optimizer = training.get("optimizer") if isinstance(training, dict) else None
     if isinstance(optimizer, dict):
@@ -58,18 +60,14 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return fields
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return what `--set KEY=VALUE` overrides, and from where the training resumes."""
-    del assigned
-    given = named.get("set", [])
     fields: dict[str, object] = {}
-    for pair in given if isinstance(given, list) else [given]:
-        name, equals, value = str(pair).partition("=")
+    for pair in options.every.get("set", ()):
+        name, equals, value = pair.partition("=")
         if equals:
-            fields[name] = value
-    return {**fields, "resume": named.get("resume")}
+            fields[name.replace(".", "/")] = value
+    return {**fields, "resume": options.named.get("resume")}
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sentinel.formats.configs.options import Options
 from sentinel.formats.configs.reader import ADAPTER, LATEST, OUTPUT, RESUME
 from sentinel.formats.configs.values import (
     arguments_of,
@@ -67,12 +68,9 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
     return content if "output_dir" in content and len(_MARKS & set(content)) >= _ENOUGH else None
 
 
-def fields_of_command(
-    named: Mapping[str, object], assigned: Mapping[str, object]
-) -> Mapping[str, object]:
+def fields_of_command(options: Options) -> Mapping[str, object]:
     """Return the options; the parser takes no assignments."""
-    del assigned
-    return named
+    return options.named
 
 
 def settings_of(fields: Mapping[str, object]) -> dict[str, Setting]:

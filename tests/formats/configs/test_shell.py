@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -129,18 +130,18 @@ def test_quoted_words_come_out_as_they_went_in(given_words):
 def test_any_text_is_words_or_one_sentence(text):
     """Nothing but an InputError ever comes out, and no text takes long."""
     parse_batch(text)
+    said = "is never closed"
     try:
         shell(text)
     except InputError as error:
-        assert "is never closed" in str(error)
+        said = str(error)
+    assert "is never closed" in said
 
 
 @pytest.mark.parametrize("piece", ["${", "$(", "'", '"', "\\", "(", "<<a\n", "`", "$(("])
 def test_long_nonsense_takes_no_time_to_speak_of(piece):
     """No pattern looks at the rest of the text again from every place."""
     text = f"a={piece}" * 100_000
-    try:
+    with suppress(InputError):
         shell(text)
-    except InputError:
-        pass
     parse_batch(text)
