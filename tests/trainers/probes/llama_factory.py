@@ -105,7 +105,7 @@ def run(name: str, arguments: dict[str, object]) -> dict[str, object]:
         return {"arguments": given, "error": f"{type(error).__name__}: {error}"[:500]}
     new = {path.name for path in Path(output).glob("checkpoint-*")} - before
     last = max(new, key=lambda one: int(one.rpartition("-")[2]))
-    kept = (f"{last}/", "trainer_log.jsonl", "trainer_state.json", "adapter_config.json", "pissa")
+    kept = (f"{last}/", "trainer_log.jsonl", "trainer_state.json", "adapter_", "pissa")
     files = {
         path: facts
         for path, facts in described(Path(output)).items()
