@@ -37,7 +37,6 @@ def _switch(words: str) -> Meaning:
 SETTING_NAMES: Mapping[str, Meaning] = MappingProxyType(
     {
         "adapter.method": _text("family of the adapter (`lora`, `dora`, `loha`, ...)"),
-        "adapter.network_module": _text("Python module of the network, as sd-scripts was told"),
         "adapter.rank": _number("rank, where no pattern says otherwise"),
         "adapter.alpha": _number("alpha, where no pattern says otherwise"),
         "adapter.init": _text("initialisation; `default` is the library's own"),
