@@ -18,6 +18,8 @@ from corpus.registry import CASES
 PAGE = "support.md"
 ROOT = Path(__file__).resolve().parents[2]
 
+_GITHUB = "https://github.com/"
+
 _HEAD = """\
 # What was tested
 
@@ -103,7 +105,7 @@ def pinned(path: Path) -> dict[str, str]:
 def commits(directory: Path) -> dict[str, str]:
     """Return the commit that each repository with a facts file was at."""
     found = (json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*.json"))
-    return {one["repository"]: one["commit"] for one in found}
+    return {one["repository"].removeprefix(_GITHUB): one["commit"] for one in found}
 
 
 def _writers(versions: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

@@ -14,14 +14,15 @@ from corpus.twins import (
     WIDE,
     of_one_file,
     of_values,
+    slow,
     twin,
 )
 
 CASES: tuple[Case, ...] = (
     *of_one_file("peft/lora", ADAPTER),
-    *of_one_file("lycoris/locon", "", layout="unknown"),
-    *of_one_file("diffusers/flux", FLUX),
-    *of_values("peft/lora", ADAPTER, f"_proj{UP}", f"_proj{DOWN}"),
+    *slow(of_one_file("lycoris/locon", "", layout="unknown")),
+    *slow(of_one_file("diffusers/flux", FLUX)),
+    *slow(of_values("peft/lora", ADAPTER, f"_proj{UP}", f"_proj{DOWN}")),
     *of_values(RUN, ADAPTER, f"_proj{UP}", f"_proj{DOWN}"),
     *of_values(SCRIPT, FLUX, UP, DOWN),
     # -- written to a part --

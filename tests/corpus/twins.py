@@ -96,6 +96,11 @@ def twin(  # noqa: PLR0917 - the columns of the table below
     )
 
 
+def slow(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    """Return cases that another host's twins stand for in the quick tests."""
+    return tuple(replace(case, slow=True) for case in cases)
+
+
 def of_one_file(host: str, file: str, **changes: Any) -> tuple[Case, ...]:
     """What can happen to any safetensors file that holds all of the weights."""
     malformed, truncated = "malformed-file", "truncated-file"
