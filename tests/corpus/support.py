@@ -139,6 +139,7 @@ def _faults() -> Iterator[tuple[str, ...]]:
         cases = faults[fault]
         rules = Counter(rule for case in cases for rule in case.truth.findings)
         verdicts = sorted({case.truth.verdict for case in cases})
+        # By count, and by name where that is equal: the order of a set is another each time.
         ordered = sorted(rules, key=lambda rule: (-rules[rule], rule))
         listed = ", ".join(f"`{rule}`" for rule in ordered)
         yield fault, str(len(cases)), ", ".join(verdicts), listed
