@@ -20,9 +20,12 @@ import numpy as np
 from sentinel.checkpoint import Checkpoint
 from sentinel.flow import inspect
 from sentinel.formats.base import read_base
+from sentinel.formats.containers.crc32c import masked_crc32c
 from sentinel.formats.containers.yaml_text import read_yaml_object
 from sentinel.formats.containers.zip_directory import read_zip_directory
 from sentinel.formats.files import open_regular
+from sentinel.formats.logs.attempts import leading_to
+from sentinel.formats.logs.files import read_event_log, read_json_log
 from sentinel.formats.opening import open_checkpoint
 from sentinel.stats.table import base_table, checkpoint_table, faults_table, metrics_table
 
@@ -71,6 +74,12 @@ def look_at_zip(path: Path) -> object:
 def look_at_gguf_base(path: Path) -> object:
     look(path)
     return look_at_base(path)
+
+
+def look_at_log(path: Path) -> object:
+    """The log beside a checkpoint: whatever is wrong with it, nothing is said."""
+    log = read_json_log(path) if path.suffix == ".jsonl" else read_event_log(path)
+    return leading_to([log], 5, path.stat().st_mtime) if log is not None else ()
 
 
 # -- placing --
@@ -163,6 +172,15 @@ def as_chunk(root: Path, raw: bytes) -> Path:
     as_described(root, next(iter(descriptions())))
     (root / "__0_0.distcp").write_bytes(raw)
     return root
+
+
+def as_event(root: Path, raw: bytes) -> Path:
+    """One record of a TensorBoard file, with its checksums."""
+    length = struct.pack("<Q", len(raw))
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, raw)]
+    path = root / "events.out.tfevents.1700000000.x"
+    path.write_bytes(length + sums[0] + raw + sums[1])
+    return path
 
 
 def as_array(root: Path, raw: bytes) -> Path:
@@ -372,6 +390,14 @@ def ggufs() -> Iterable[bytes]:
     yield head + bytes(-len(head) % 32) + bytes(range(96)) + bytes(16)
 
 
+def events() -> Iterable[bytes]:
+    """A TensorBoard file of one record: step 5, a loss."""
+    value = b"\x0a\x04loss\x15" + struct.pack("<f", 2.5)
+    summary = b"\x0a" + bytes([len(value)]) + value
+    event = b"\x09" + struct.pack("<d", 1.7e9) + b"\x10\x05\x2a" + bytes([len(summary)]) + summary
+    yield event
+
+
 def texts(*contents: object) -> Callable[[], Iterable[bytes]]:
     return lambda: (json.dumps(content).encode() for content in contents)
 
@@ -403,6 +429,8 @@ TARGETS: dict[str, Target] = {
     "dcp-metadata": Target(descriptions, as_described, look),
     "dcp-chunk": Target(items, as_chunk, look),
     "yaml": Target(lambda: (YAML,), as_file("x.yaml"), read_yaml_object),
+    "json-lines": Target(lambda: (b"\n".join(texts(*LOG)()),), as_file("x.jsonl"), look_at_log),
+    "events": Target(events, as_event, look_at_log),
     "npy": Target(arrays, as_file("x.npy"), look),
     "npy-header": Target(array_headers, as_array, look),
     "npz": Target(array_archives, as_file("x.npz"), look),

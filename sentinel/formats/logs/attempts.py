@@ -14,6 +14,9 @@ from pathlib import Path
 
 from sentinel.formats.logs.entry import Entry, Log
 
+RESUMES_LIMIT = 100
+"""Attempts that one may have resumed from: each is held against all that came after it."""
+
 SLACK_S = 600.0
 """Saving takes a while, and the clocks of two file systems differ."""
 
@@ -68,7 +71,7 @@ def leading_to(logs: Sequence[Log], step: int | None, written_s: float) -> tuple
     if any(_at_once(attempts[number], attempts[last]) for number in fitting[:-1]):
         return ()
     entries = _before(attempts[last], step, written_s)
-    for earlier in reversed(attempts[:last]):
+    for earlier in reversed(attempts[max(0, last - RESUMES_LIMIT) : last]):
         if not _is_resumed(attempts[last], entries):
             break
         head = _before(earlier, entries[0].step - 1, written_s)

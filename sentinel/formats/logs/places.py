@@ -9,6 +9,7 @@ from pathlib import Path
 from sentinel.errors import InputError
 from sentinel.formats.containers.tfevents import PREFIX
 from sentinel.formats.files import list_directory
+from sentinel.regular import is_directory
 
 JSON_NAMES = (
     "trainer_log.jsonl",
@@ -36,7 +37,7 @@ _BEGAN = re.compile(re.escape(PREFIX) + r"(?P<began_s>\d{9,11})\..*")
 
 def bases_of(path: Path) -> Iterator[Path]:
     """Yield the directories that may hold a checkpoint's log, the nearest first."""
-    if path.is_dir():
+    if is_directory(path):
         yield path
     yield path.parent
     for above in range(2, _ABOVE.get(path.parent.name, 1) + 1):
