@@ -64,6 +64,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "inf_count": "BIGINT",
             "zero_count": "BIGINT",
             "subnormal_count": "BIGINT",
+            "below_fp16": "BIGINT",
             "min": "DOUBLE",
             "max": "DOUBLE",
             "abs_max": "DOUBLE",
@@ -93,6 +94,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "in_features": "BIGINT",
             "out_features": "BIGINT",
             "norm": "DOUBLE",
+            "stable_rank": "DOUBLE",
             "base_norm": "DOUBLE",
         },
         "effects": {
@@ -116,6 +118,8 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "complete": "BOOLEAN",
             "size_bytes": "BIGINT",
             "tensor_count": "BIGINT",
+            "has_optimizer": "BOOLEAN",
+            "optimizer_step": "DOUBLE",
             **SETTINGS,
         },
         "optimizer": {
@@ -193,11 +197,16 @@ HISTORY: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "prev_norm": ("was.norm", "DOUBLE"),
             "prev_up_l2": ("was.up_l2", "DOUBLE"),
             "prev_down_l2": ("was.down_l2", "DOUBLE"),
+            "prev_stable_rank": ("was.stable_rank", "DOUBLE"),
         },
         "checkpoint": {
             "prev_step": ("was.step", "BIGINT"),
             "prev_updates_done": ("was.updates_done", "BIGINT"),
             "prev_base_quantization": ("was.base_quantization", "VARCHAR"),
+            "prev_has_optimizer": ("was.has_optimizer", "BOOLEAN"),
+            "prev_optimizer_step": ("was.optimizer_step", "DOUBLE"),
+            "prev_layout": ("was.layout", "VARCHAR"),
+            "prev_precision_mixed": ("was.precision_mixed", "VARCHAR"),
             "updates_since_prev": ("now.updates_done - was.updates_done", "BIGINT"),
         },
     }
