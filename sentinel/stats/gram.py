@@ -75,7 +75,7 @@ def grams(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return leftᵀleft and right·rightᵀ, both [r, r], of left [m, r] and right [r, n].
 
-    ``middle`` holds r factors that the rows of ``right`` are multiplied with before.
+    ``middle`` is as in `product_norm`.
     """
     left_gram = _gram(left, open_member, by_rows=True)
     right_gram = _gram(right, open_member, by_rows=False)

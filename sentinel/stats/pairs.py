@@ -121,8 +121,8 @@ def pair_row(
     outputs, inputs = pair.features
     side = pair.zero_side
     # The matrices of several experts side by side are not one product.
-    is_product = rank == pair.rank
-    norm, stable = _size(pair, moments, scale, open_member) if is_product else (None, None)
+    whole = rank == pair.rank
+    norm, stable = _size(pair, moments, scale, open_member) if whole else (None, None)
     return {
         "module": pair.module,
         "family": pair.up.family,
