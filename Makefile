@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: demo test test-slow test-alone trainers-check corpus lint format docs clean
+.PHONY: demo test test-slow test-alone fuzz trainers-check corpus lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -23,6 +23,11 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
+
+# Every reader of a stranger's bytes under atheris (Linux only), so many runs a target.
+RUNS ?= 20000
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/fuzz/fuzz.py all --runs $(RUNS)
 
 # The wheel by itself, without the training libraries: scans, its rules included.
 test-alone:

@@ -14,6 +14,10 @@ BUILT_IN = ("hits", "rows", "at", "after", "names", "first")
 "at step 5", "after 5 updates", the tensors in groups, the first of them."""
 
 _FEW = 3
+_LONGEST = 2000
+_LONGEST_NAME = 200
+"""Names come from files that nobody has checked, and a message is a sentence."""
+
 _DIGITS = re.compile(r"\d+")
 _UNKNOWN = "unknown"
 
@@ -42,7 +46,7 @@ def say(value: object) -> str:
         return str(int(number)) if number.is_integer() and abs(number) < 1e6 else f"{number:.3g}"  # noqa: PLR2004 - longer ones read better as powers
     if isinstance(value, (list, tuple)):
         return ", ".join(say(item) for item in value)
-    return str(value)
+    return _cut(str(value), _LONGEST)
 
 
 def at_step(step: int | None) -> str:
@@ -63,9 +67,13 @@ def group_names(names: Sequence[str]) -> str:
     Two names that differ in numbers only (a layer, a block) have one pattern.
     """
     if len(names) <= _FEW:
-        return ", ".join(f"'{name}'" for name in names)
-    patterns = Counter(_DIGITS.sub("*", name) for name in names)
+        return ", ".join(f"'{_cut(name, _LONGEST_NAME)}'" for name in names)
+    patterns = Counter(_DIGITS.sub("*", _cut(name, _LONGEST_NAME)) for name in names)
     common = patterns.most_common(_FEW)
     rest = len(names) - sum(count for _, count in common)
     groups = [f"{count} like '{pattern}'" for pattern, count in common]
     return ", ".join(groups) + (f" and {rest} more" if rest else "")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -78,6 +78,9 @@ def test_a_tensor_of_any_name_is_shown(sentinel, write, adapter_bytes, name):
     path = write.file("x.safetensors", adapter_bytes(name))
 
     check(sentinel, "show", "--tensors", "--modules", "--meta", path, codes={0})
+    nan = adapter_bytes(name)[:-4] + b"\xff\xff\xff\xff"
+    write.file("x.safetensors", nan)
+    assert len(check(sentinel, "scan", path, codes={1})) < 10_000
     write.file("x.safetensors", adapter_bytes(name)[:-1])
     assert len(check(sentinel, "scan", path, codes={2})) < 10_000
 
