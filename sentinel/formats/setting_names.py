@@ -37,7 +37,6 @@ def _switch(words: str) -> Meaning:
 SETTING_NAMES: Mapping[str, Meaning] = MappingProxyType(
     {
         "adapter.method": _text("family of the adapter (`lora`, `dora`, `loha`, ...)"),
-        "adapter.network_module": _text("module of sd-scripts' network, which tells the method"),
         "adapter.rank": _number("rank, where no pattern says otherwise"),
         "adapter.alpha": _number("alpha, where no pattern says otherwise"),
         "adapter.init": _text("initialisation; `default` is the library's own"),
@@ -83,7 +82,6 @@ SETTING_NAMES: Mapping[str, Meaning] = MappingProxyType(
         ),
         "precision.mixed": _text("what the autocast was told; `no` without one"),
         "precision.adapter": _text("precision the adapter's weights were trained in"),
-        "precision.master": _text("precision of the master weights under DeepSpeed"),
         "precision.lora_dtype": _text("precision asked for the adapter's weights"),
         "precision.output": _text("precision of the file, where it is not that of the training"),
         "precision.full_fp16": _switch("weights and gradients in fp16 too"),
