@@ -97,7 +97,7 @@ def read(path: Path) -> Checkpoint:
     state = (draft.read_json(STATE, "state") if STATE in files else None) or {}
     metadata = read_parts(draft, files)
     for name in _average(path):
-        draft.add_member(name, "state")
+        draft.note(name, "state")
     is_complete = complete(path)
     if is_complete and MANIFEST in files:
         _check_manifest(draft)
