@@ -114,7 +114,7 @@ def conclude(
     known_base = base or found_base
     checkpoint = with_base(inspected.checkpoint, found_base)
     tables: dict[str, pa.Table] = {
-        "checkpoint": checkpoint_table(checkpoint),
+        "checkpoint": _checkpoint_table(inspected),
         "config": config_table(checkpoint.settings),
         "metrics": metrics_table(checkpoint),
         "faults": faults_table(checkpoint),
@@ -163,12 +163,16 @@ def past_after(previous: Judgement | Inspected | None) -> Past:
     if previous.measured is None:
         return past
     tables = {
-        "checkpoint": checkpoint_table(previous.checkpoint),
+        "checkpoint": _checkpoint_table(previous),
         "tensors": previous.measured.tensors,
         "pairs": previous.measured.pairs,
     }
     older = tuple(replace(one, tables=_without_samples(one.tables)) for one in past[:1])
     return grown(Before(tables, holding), (*older, *past[1:]))
+
+
+def _checkpoint_table(read: Judgement | Inspected) -> pa.Table:
+    return checkpoint_table(read.checkpoint, read.measured and read.measured.optimizer)
 
 
 def _without_samples(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:

@@ -24,10 +24,12 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "scan": "Judge the checkpoints at or below some paths.",
         "show": "Tell what a checkpoint is: who wrote it, settings, modules, tensors.",
         "diff": "Tell what changed between two checkpoints.",
+        "check": "Judge a training before its first step, by its configuration.",
         "watch": "Judge checkpoints as they arrive below some directories.",
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
         "log": "Show a run from the health log, or ask the log in SQL.",
         "rules": "List, show and test the rules.",
+        "doctor": "Tell what this machine can do, and what is known to go wrong on it.",
         "demo": "See the whole job on a real training run, in a few minutes.",
     }
 )

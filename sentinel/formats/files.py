@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 
-_BUFFER_BYTES = 4096
-"""Headers are short, and of a small tensor between large ones little more should be read."""
+_READ_AHEAD_BYTES = 4096
+"""A page: between the weights of a large file lie texts of a few bytes."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     could wait for ever.
     """
     try:
-        with BufferedReader(open_file(path), _BUFFER_BYTES) as file:
+        with BufferedReader(open_file(path), _READ_AHEAD_BYTES) as file:
             size_bytes = os.fstat(file.fileno()).st_size
             # What says that it is empty is not read: the kernel's own files may wait for news.
             yield (file if size_bytes else BytesIO()), size_bytes

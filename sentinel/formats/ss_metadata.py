@@ -16,6 +16,7 @@ from sentinel.formats.python_call import Argument, call_of
 from sentinel.formats.scalars import as_count, brief
 from sentinel.formats.settings import Setting
 
+_MOST_STEPS = 2**53
 SD_SCRIPTS = "sd-scripts"
 MUSUBI = "musubi-tuner"
 
@@ -120,11 +121,11 @@ def updates_of(metadata: Mapping[str, str]) -> int | None:
 
     A warm-up below 1 is a share of the whole training.
     """
-    steps, warmup = step_of(metadata), _number(metadata.get("ss_lr_warmup_steps"))
-    if steps is None or warmup is None or warmup < 0:
+    steps, warmup = step_of(metadata), _finite(metadata.get("ss_lr_warmup_steps"))
+    if steps is None or warmup is None:
         return None
     if 0 < warmup < 1:
-        warmup *= _number(metadata.get("ss_max_train_steps")) or steps
+        warmup *= _finite(metadata.get("ss_max_train_steps")) or steps
     updates = steps - int(warmup) if warmup < steps else 0
     return updates or None
 
@@ -151,12 +152,11 @@ def settings_of(metadata: Mapping[str, str]) -> dict[str, Setting]:
     found["adapter.method"] = _method(metadata)
     found["precision.adapter"] = _adapter_precision(metadata)
     found["base.quantization"] = _quantization(metadata)
-    warmup = _number(metadata.get("ss_lr_warmup_steps"))
-    if warmup is not None:
-        is_share = 0 < warmup < 1
-        found["scheduler.warmup_ratio" if is_share else "scheduler.warmup_steps"] = (
-            warmup if is_share else int(warmup)
-        )
+    warmup = _finite(metadata.get("ss_lr_warmup_steps"))
+    if warmup is not None and 0 < warmup < 1:
+        found["scheduler.warmup_ratio"] = warmup
+    elif warmup is not None:
+        found["scheduler.warmup_steps"] = int(warmup)
     found |= _optimizer(metadata.get("ss_optimizer", ""))
     return {name: value for name, value in found.items() if value is not None}
 
@@ -233,3 +233,9 @@ def _number(text: str | None) -> float | None:
         return float((text or "").removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
+
+
+def _finite(text: str | None) -> float | None:
+    """Return a number of steps, or a share of them."""
+    number = _number(text)
+    return number if number is not None and 0 <= number <= _MOST_STEPS else None

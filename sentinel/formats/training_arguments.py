@@ -18,7 +18,7 @@ from sentinel.formats.settings import Setting, flatten
 
 NAME = "training_args.bin"
 
-_SETTINGS: Mapping[str, str] = MappingProxyType(
+ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {
         "optim": "optimizer.name",
         "learning_rate": "optimizer.learning_rate",
@@ -47,6 +47,8 @@ _SETTINGS: Mapping[str, str] = MappingProxyType(
         "resume_from_checkpoint": "resume.path",
     }
 )
+"""Fields of TrainingArguments and the settings they are."""
+
 _MIXED = ("fp16", "bf16")
 _NESTED: Mapping[str, str] = MappingProxyType({"lr_scheduler_kwargs": "scheduler.args"})
 _ENGINES = ("deepspeed", "fsdp")
@@ -93,7 +95,7 @@ def settings_of_arguments(tree: object) -> dict[str, Setting]:
 
 
 def _settings(fields: Mapping[str, object]) -> Iterator[tuple[str, Setting]]:
-    for field, name in _SETTINGS.items():
+    for field, name in ARGUMENTS.items():
         value = _plain(fields.get(field))
         if value is not None:
             yield name, value

@@ -10,7 +10,7 @@ import json
 
 from sentinel.health.plain import path_text, plain
 from sentinel.reports.entries import ScanEntry, ScanReport
-from sentinel.verdict import Finding
+from sentinel.verdict import Finding, Verdict
 
 SCHEMA = 1
 
@@ -28,13 +28,14 @@ def scan_to_object(report: ScanReport) -> object:
     return plain(
         {
             "schema": SCHEMA,
-            "checkpoints": [_checkpoint(entry) for entry in report.entries],
+            "checkpoints": [checkpoint_object(entry) for entry in report.entries],
             "summary": report.summary,
         }
     )
 
 
-def _checkpoint(entry: ScanEntry) -> dict[str, object]:
+def checkpoint_object(entry: ScanEntry) -> dict[str, object]:
+    """Return one judged checkpoint."""
     checkpoint, verdict = entry.checkpoint, entry.verdict
     return {
         "path": path_text(checkpoint.path),
@@ -47,14 +48,18 @@ def _checkpoint(entry: ScanEntry) -> dict[str, object]:
         "run": entry.run,
         "attempt": entry.attempt,
         "checkpoint_id": entry.checkpoint_id,
-        "findings": [_finding(finding) for finding in verdict.findings],
-        "not_evaluated": [
-            {"rule": skipped.rule, "reason": skipped.reason} for skipped in verdict.not_evaluated
-        ],
+        "findings": [finding_object(finding) for finding in verdict.findings],
+        "not_evaluated": skipped_objects(verdict),
     }
 
 
-def _finding(finding: Finding) -> dict[str, object]:
+def skipped_objects(verdict: Verdict) -> list[dict[str, str]]:
+    """Return the rules that could not be asked."""
+    return [{"rule": one.rule, "reason": one.reason} for one in verdict.not_evaluated]
+
+
+def finding_object(finding: Finding) -> dict[str, object]:
+    """Return one finding."""
     return {
         "rule": finding.rule,
         "severity": finding.severity,

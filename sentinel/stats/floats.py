@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,14 +14,24 @@ Decode = Callable[[NDArray[np.unsignedinteger], NDArray[np.float32]], NDArray[np
 """From finite bit patterns to numbers; the second argument is room for the result."""
 
 
+FP16_VANISHING = 2.0**-25
+"""The largest magnitude that fp16 rounds to zero: half its smallest step, and ties go to even."""
+
+
 @dataclass(frozen=True, slots=True)
 class FloatFormat:
-    """One format: its bit patterns without the sign, as scalars of the type ``bits``."""
+    """One format: its bit patterns without the sign, as scalars of the type ``bits``.
+
+    ``vanishing`` is the largest that fp16 rounds to zero, ``small`` the largest that is
+    subnormal or vanishes.
+    """
 
     bits: np.dtype[np.unsignedinteger]
     magnitude_mask: np.unsignedinteger
     smallest_normal: np.unsignedinteger
     infinity: np.unsignedinteger
+    vanishing: np.unsignedinteger
+    small: np.unsignedinteger
     decode: Decode
 
 
@@ -65,11 +76,16 @@ def _decode_f16(
 def _format(width: int, mantissa_bits: int, exponent_bits: int, decode: Decode) -> FloatFormat:
     bits: np.dtype[np.unsignedinteger] = np.dtype(f"<u{width}")
     scalar = bits.type
+    bias = (1 << (exponent_bits - 1)) - 1
+    # An exponent below 1 is none of a normal number: fp16 itself holds nothing so small.
+    vanishing = max(0, bias + round(math.log2(FP16_VANISHING))) << mantissa_bits
     return FloatFormat(
         bits=bits,
         magnitude_mask=scalar((1 << (width * 8 - 1)) - 1),
         smallest_normal=scalar(1 << mantissa_bits),
         infinity=scalar(((1 << exponent_bits) - 1) << mantissa_bits),
+        vanishing=scalar(vanishing),
+        small=scalar(max(vanishing, (1 << mantissa_bits) - 1)),
         decode=decode,
     )
 

@@ -63,11 +63,30 @@ def product_norm(
 
     ``middle`` holds r factors that the rows of ``right`` are multiplied with before.
     """
+    return frobenius_norm(*grams(left, right, open_member, middle=middle))
+
+
+def grams(
+    left: Tensor,
+    right: Tensor,
+    open_member: Callable[[str], MemberFile],
+    *,
+    middle: Tensor | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return leftᵀleft and right·rightᵀ, both [r, r], of left [m, r] and right [r, n].
+
+    ``middle`` is as in `product_norm`.
+    """
     left_gram = _gram(left, open_member, by_rows=True)
     right_gram = _gram(right, open_member, by_rows=False)
     if middle is not None:
         factors = np.concatenate(list(row_pieces(middle, open_member))).reshape(-1)
         right_gram *= np.outer(factors, factors)
+    return left_gram, right_gram
+
+
+def frobenius_norm(left_gram: NDArray[np.float64], right_gram: NDArray[np.float64]) -> float | None:
+    """Return the Frobenius norm of a product by its factors' `grams`, None when not finite."""
     norm = math.sqrt(max(0.0, float(np.vdot(left_gram, right_gram))))
     return norm if math.isfinite(norm) else None
 

@@ -11,7 +11,7 @@ import xxhash
 from sentinel.checkpoint import identity, path_text
 from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.effect import effect_rows
-from sentinel.stats.moments import Moments, Scratch, block_moments, merge
+from sentinel.stats.moments import Moments, Scratch, block_moments, merge, unmeasured
 from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.reading import MemberFiles, current_identity
@@ -96,7 +96,7 @@ class _Reader:
     def read(self, tensor: Tensor) -> tuple[Moments, str | None, bytes | None]:
         """Return the moments of a tensor, its digest where asked for, and its sample."""
         if not tensor.is_dense:
-            return Moments(tensor.numel, None, None, None, None), None, None
+            return unmeasured(tensor.numel), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
         sampler = Sampler(tensor)
         total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0

@@ -16,7 +16,7 @@ import numpy as np
 
 from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
 from sentinel.stats.float8 import FLOAT4, FLOAT8, Float8
-from sentinel.stats.floats import FLOATS, FloatFormat
+from sentinel.stats.floats import FLOATS, FP16_VANISHING, FloatFormat
 from sentinel.stats.groups import block_groups, complex_groups
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Moments:
 
     ``min`` to ``l2`` look at finite values only and are None when there are none; ``-0.0``
     counts as zero. Integers have no ``mean`` and no ``l2``: their bytes are often packed codes.
+    ``below_fp16`` counts values other than zero that fp16 rounds to zero, those up to 2^-25.
     """
 
     numel: int = 0
@@ -72,6 +73,7 @@ class Moments:
     abs_max: float | None = None
     mean: float | None = None
     l2: float | None = None
+    below_fp16: int | None = 0
 
     @property
     def finite_count(self) -> int:
@@ -107,6 +109,7 @@ def merge(first: Moments, second: Moments) -> Moments:
         abs_max=_either(max, first.abs_max, second.abs_max),
         mean=_mean_of_both(first, second),
         l2=_either(math.hypot, first.l2, second.l2),
+        below_fp16=_added(first.below_fp16, second.below_fp16),
     )
 
 
@@ -148,16 +151,22 @@ def _odd_moments(dtype: str, block: NDArray[np.uint8]) -> Moments:
         return _coded_moments(FLOAT4, pairs.sum(axis=0) + pairs.sum(axis=1))
     if dtype in COMPLEX:
         found = complex_groups(dtype, block)
-        return Moments(found.count, found.nan, found.inf, found.zero, None)
+        return Moments(found.count, found.nan, found.inf, found.zero, None, below_fp16=None)
     if dtype in BLOCKS:
         found = block_groups(dtype, block)
         numel = found.count * found.values
         zero_count = numel if found.zero == found.count else None
-        return Moments(numel, found.nan * found.values, found.inf * found.values, zero_count, None)
+        nan_count, inf_count = found.nan * found.values, found.inf * found.values
+        return Moments(numel, nan_count, inf_count, zero_count, None, below_fp16=None)
     numel = block.size * 8 // (DTYPES[dtype].bits if dtype in DTYPES else 8)
     if dtype in _F6:
         return Moments(numel, 0, 0, None if block.any() else numel, None)
-    return Moments(numel, None, None, None, None)
+    return unmeasured(numel)
+
+
+def unmeasured(numel: int) -> Moments:
+    """Return the moments of values that nobody can read."""
+    return Moments(numel, None, None, None, None, below_fp16=None)
 
 
 def _float_moments(form: FloatFormat, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
@@ -165,18 +174,31 @@ def _float_moments(form: FloatFormat, block: NDArray[np.uint8], scratch: Scratch
     size = bits.size
     magnitude = scratch.magnitude[: block.size].view(form.bits)
     np.bitwise_and(bits, form.magnitude_mask, out=magnitude)
-    below = scratch.below[:size]
-    np.less(magnitude, form.smallest_normal, out=below)
-    small_count = int(np.count_nonzero(below))
-    # Weights rarely hold a zero or a subnormal: telling them apart is done only when needed.
-    zero_count = size - int(np.count_nonzero(magnitude)) if small_count else 0
+    zero_count, subnormal_count, below_fp16 = _small_counts(form, magnitude, scratch.below[:size])
     nan_count = inf_count = 0
     if magnitude.max() >= form.infinity:
         inf_count = int(np.count_nonzero(magnitude == form.infinity))
         nan_count = int(np.count_nonzero(magnitude > form.infinity))
         bits = bits[magnitude < form.infinity]
-    counts = Moments(size, nan_count, inf_count, zero_count, small_count - zero_count)
+    counts = Moments(size, nan_count, inf_count, zero_count, subnormal_count, below_fp16=below_fp16)
     return _with_values(counts, form.decode(bits, scratch.single), scratch.double)
+
+
+def _small_counts(
+    form: FloatFormat, magnitude: NDArray[np.unsignedinteger], room: NDArray[np.bool_]
+) -> tuple[int, int, int]:
+    """Return how many values are zero, how many subnormal, how many vanish in fp16.
+
+    Weights rarely hold any of them: telling them apart is done only when needed.
+    """
+    np.less_equal(magnitude, form.small, out=room)
+    if not np.count_nonzero(room):
+        return 0, 0, 0
+    zero_count = magnitude.size - int(np.count_nonzero(magnitude))
+    np.less(magnitude, form.smallest_normal, out=room)
+    subnormal_count = int(np.count_nonzero(room)) - zero_count
+    np.less_equal(magnitude, form.vanishing, out=room)
+    return zero_count, subnormal_count, int(np.count_nonzero(room)) - zero_count
 
 
 def _with_values(
@@ -204,6 +226,7 @@ def _with_values(
         abs_max=top,
         mean=total / values.size * scale,
         l2=math.sqrt(squares) * scale,
+        below_fp16=counts.below_fp16,
     )
 
 
@@ -235,6 +258,7 @@ def _coded_moments(form: Float8, histogram: NDArray[np.integer]) -> Moments:
         abs_max=max(abs(low), abs(high)) if low is not None and high is not None else None,
         mean=float(np.sum(weights * values)) / count if count else None,
         l2=math.sqrt(float(np.sum(weights * values * values))) if count else None,
+        below_fp16=int(weights[(values != 0) & (np.abs(values) <= FP16_VANISHING)].sum()),
     )
 
 

@@ -16,7 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from sentinel.stats.floats import FLOATS
-from sentinel.stats.moments import BLOCK_BYTES, Moments, Scratch, block_moments, merge
+from sentinel.stats.moments import (
+    BLOCK_BYTES,
+    Moments,
+    Scratch,
+    block_moments,
+    merge,
+    unmeasured,
+)
 from sentinel.stats.values import as_float64, is_decodable
 
 if TYPE_CHECKING:
@@ -149,7 +156,7 @@ class _Reader:
 
     def moments(self, tensor: Tensor) -> Moments:
         if not tensor.is_dense:
-            return Moments(tensor.numel, None, None, None, None)
+            return unmeasured(tensor.numel)
         blocks = (
             block_moments(tensor.dtype, block, self._scratch)
             for block in self._files.blocks(tensor, self._buffers[0])

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentinel.stats.gram import is_diagonal, multiplicable, product_norm
+from sentinel.stats.gram import frobenius_norm, grams, is_diagonal, multiplicable
 from sentinel.stats.scale import is_parameter, rank_of, scale_of
+from sentinel.stats.stable_rank import stable_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +120,9 @@ def pair_row(
     alpha, scale = scale_of(pair.module, rank or 0, alpha_value(pair.alpha, moments), adapter)
     outputs, inputs = pair.features
     side = pair.zero_side
+    # The matrices of several experts side by side are not one product.
+    whole = rank == pair.rank
+    norm, stable = _size(pair, moments, scale, open_member) if whole else (None, None)
     return {
         "module": pair.module,
         "family": pair.up.family,
@@ -139,8 +143,8 @@ def pair_row(
         "down_rms": _rms(down),
         "in_features": inputs,
         "out_features": outputs,
-        # The matrices of several experts side by side are not one product.
-        "norm": _norm(pair, moments, scale, open_member) if rank == pair.rank else None,
+        "norm": norm,
+        "stable_rank": stable,
         "base_norm": None,
     }
 
@@ -159,20 +163,22 @@ def _rms(moments: Moments) -> float | None:
     return moments.l2 / math.sqrt(moments.finite_count)
 
 
-def _norm(
+def _size(
     pair: Pair,
     moments: Mapping[str, Moments],
     scale: float | None,
     open_member: Callable[[str], MemberFile],
-) -> float | None:
-    if scale is None or pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
-        return None
+) -> tuple[float | None, float | None]:
+    """Return the norm of the scaled product and its stable rank."""
+    if pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
+        return None, None
     parts = [tensor for tensor in (pair.up, pair.down, pair.middle) if tensor is not None]
     known = [moments[tensor.name] for tensor in parts]
     if any(one.nan_count != 0 or one.inf_count != 0 for one in known):
-        return None
+        return None, None
     if pair.middle is not None and not is_diagonal(pair.middle, pair.down):
-        return None
-    product = product_norm(pair.up, pair.down, open_member, middle=pair.middle)
-    norm = math.inf if product is None else abs(scale) * product
-    return norm if math.isfinite(norm) else None
+        return None, None
+    factors = grams(pair.up, pair.down, open_member, middle=pair.middle)
+    product = frobenius_norm(*factors)
+    norm = math.inf if product is None or scale is None else abs(scale) * product
+    return norm if math.isfinite(norm) else None, stable_rank(*factors)

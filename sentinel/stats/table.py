@@ -33,6 +33,7 @@ TENSORS = pa.schema(
         ("inf_count", pa.int64()),
         ("zero_count", pa.int64()),
         ("subnormal_count", pa.int64()),
+        ("below_fp16", pa.int64()),
         ("min", pa.float64()),
         ("max", pa.float64()),
         ("abs_max", pa.float64()),
@@ -64,6 +65,7 @@ PAIRS = pa.schema(
         ("in_features", pa.int64()),
         ("out_features", pa.int64()),
         ("norm", pa.float64()),
+        ("stable_rank", pa.float64()),
         ("base_norm", pa.float64()),
     ]
 )
@@ -91,6 +93,8 @@ CHECKPOINT = pa.schema(
         ("complete", pa.bool_()),
         ("size_bytes", pa.int64()),
         ("tensor_count", pa.int64()),
+        ("has_optimizer", pa.bool_()),
+        ("optimizer_step", pa.float64()),
     ]
 )
 """The columns that are always there; each setting follows as a column of its own."""
@@ -149,6 +153,7 @@ def tensor_row(
         "inf_count": moments.inf_count,
         "zero_count": moments.zero_count,
         "subnormal_count": moments.subnormal_count,
+        "below_fp16": moments.below_fp16,
         "min": moments.min,
         "max": moments.max,
         "abs_max": moments.abs_max,
@@ -159,8 +164,11 @@ def tensor_row(
     }
 
 
-def checkpoint_table(checkpoint: Checkpoint) -> pa.Table:
-    """Return the one row of the table ``checkpoint``, with a column for each setting."""
+def checkpoint_table(checkpoint: Checkpoint, optimizer: pa.Table | None = None) -> pa.Table:
+    """Return the one row of the table ``checkpoint``, with a column for each setting.
+
+    ``optimizer`` is the table of that name, None when no state was understood.
+    """
     row: dict[str, object] = {
         "path": path_text(checkpoint.path),
         "layout": checkpoint.layout,
@@ -171,8 +179,15 @@ def checkpoint_table(checkpoint: Checkpoint) -> pa.Table:
         "complete": checkpoint.complete,
         "size_bytes": checkpoint.size_bytes,
         "tensor_count": len(checkpoint.tensors),
+        "has_optimizer": any(member.part == "optimizer" for member in checkpoint.members),
+        "optimizer_step": _largest_step(optimizer),
     }
     return checkpoint_row_table(row, checkpoint.settings)
+
+
+def _largest_step(optimizer: pa.Table | None) -> float | None:
+    steps = [] if optimizer is None else optimizer["step"].to_pylist()
+    return max((step for step in steps if step is not None), default=None)
 
 
 def checkpoint_row_table(row: Mapping[str, object], settings: Mapping[str, object]) -> pa.Table:

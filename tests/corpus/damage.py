@@ -274,6 +274,11 @@ def gone(name: str) -> Damage:
     return apply
 
 
+def gone_beside(name: str) -> Damage:
+    """Another file of the same set was not copied."""
+    return lambda path: path.with_name(name).unlink()
+
+
 def locked(name: str) -> Damage:
     """The account may not read the file."""
     return lambda path: _file(path, name).chmod(0)

@@ -155,9 +155,9 @@ _TOLD: Mapping[str, Any] = MappingProxyType(
         "epoch": 2.0,
         "updates_done": 300,
         "settings": {
-            "adapter.method": "lycoris.kohya",
+            "adapter.method": "lora",
             "adapter.rank": 4.0,
-            "optimizer.name": "torch.optim.adamw.AdamW",
+            "optimizer.name": "adamw",
             "precision.mixed": "bf16",
         },
     }
@@ -190,6 +190,7 @@ def _algorithms() -> Iterator[Case]:
             write=partial(save, algorithm, file, steps=0, metadata=TRAINED),
             truth=truth_of(algorithm, **dead, **_TOLD),
             fault="no effect after updates",
+            slow=name != "locon",
             **_BASE,
         )
 

@@ -7,6 +7,7 @@ from corpus import (
     base_cases,
     container_cases,
     diffusers_cases,
+    file_twin_cases,
     gguf_cases,
     lycoris_cases,
     peft_cases,
@@ -27,4 +28,5 @@ CASES: tuple[Case, ...] = (
     *sharded_cases.CASES,
     *gguf_cases.CASES,
     *twin_cases.CASES,
+    *file_twin_cases.CASES,
 )

@@ -18,6 +18,8 @@ from corpus.registry import CASES
 PAGE = "support.md"
 ROOT = Path(__file__).resolve().parents[2]
 
+_GITHUB = "https://github.com/"
+
 _HEAD = """\
 # What was tested
 
@@ -103,7 +105,7 @@ def pinned(path: Path) -> dict[str, str]:
 def commits(directory: Path) -> dict[str, str]:
     """Return the commit that each repository with a facts file was at."""
     found = (json.loads(path.read_text(encoding="utf-8")) for path in directory.glob("*.json"))
-    return {one["repository"]: one["commit"] for one in found}
+    return {one["repository"].removeprefix(_GITHUB): one["commit"] for one in found}
 
 
 def _writers(versions: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -137,7 +139,9 @@ def _faults() -> Iterator[tuple[str, ...]]:
         cases = faults[fault]
         rules = Counter(rule for case in cases for rule in case.truth.findings)
         verdicts = sorted({case.truth.verdict for case in cases})
-        listed = ", ".join(f"`{rule}`" for rule, _count in rules.most_common())
+        # By count, and by name where that is equal: the order of a set is another each time.
+        ordered = sorted(rules, key=lambda rule: (-rules[rule], rule))
+        listed = ", ".join(f"`{rule}`" for rule in ordered)
         yield fault, str(len(cases)), ", ".join(verdicts), listed
 
 

@@ -12,25 +12,15 @@ from rich.console import Console
 GOLDENS = Path(__file__).parent / "goldens"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option of `pytest tests/reports --update-goldens`."""
-    parser.addoption(
-        "--update-goldens",
-        action="store_true",
-        help="write the golden files anew; look at the diff before committing it",
-    )
-
-
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+def golden(update_goldens: bool) -> Callable[[str, str], None]:  # noqa: FBT001 - a fixture's name
     """Compare a text with the golden file of that name."""
 
     def check(name: str, text: str) -> None:
         path = GOLDENS / name
         # Trailing blanks are padding of the layout: nobody sees them, editors strip them.
         tidy = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-        # The option exists only when this directory was named on the command line.
-        if request.config.getoption("--update-goldens", default=False):
+        if update_goldens:
             path.parent.mkdir(exist_ok=True)
             path.write_text(tidy, encoding="utf-8", newline="\n")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.dtypes import DTYPES
-from sentinel.stats.moments import Moments, Scratch, merge, moments_of
+from sentinel.stats.moments import Moments, Scratch, merge, moments_of, unmeasured
 
 NATIVE = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 INTEGERS = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "U64": "<u8"}
@@ -47,6 +47,8 @@ def assert_as_reference(dtype: str, data: np.ndarray, found: Moments) -> None:
     assert found.zero_count == (values == 0).sum()
     small = (np.abs(finite) < SMALLEST_NORMAL[dtype]) & (finite != 0)
     assert found.subnormal_count == small.sum()
+    with np.errstate(over="ignore"):
+        assert found.below_fp16 == ((finite != 0) & (finite.astype(np.float16) == 0)).sum()
     if not finite.size:
         assert found == Moments(found.numel, found.nan_count, found.inf_count)
         return
@@ -123,6 +125,22 @@ def test_doubles_near_the_end_of_their_range_neither_overflow_nor_vanish() -> No
         assert_close(found.mean / size, 1 / 3)
 
 
+@pytest.mark.parametrize("dtype", ["F64", "F32", "BF16"])
+@given(exponents=st.lists(st.integers(-30, -20), max_size=40), ulps=st.integers(-1, 1))
+@settings(max_examples=40, deadline=None)
+def test_what_fp16_rounds_to_zero_is_counted(dtype: str, exponents: list[int], ulps: int) -> None:
+    """At the border itself, one step of the format below and above it, of either sign."""
+    width = DTYPES[dtype].bits
+    values = (-1.0) ** np.arange(len(exponents)) * 2.0 ** np.array(exponents, float)
+    if dtype == "BF16":
+        patterns = (values.astype("<f4").view("<u4") >> 16).astype("<u2")
+    else:
+        patterns = values.astype(NATIVE[dtype]).view(f"<u{width // 8}")
+    data = raw(patterns + np.array(ulps).astype(patterns.dtype))
+
+    assert_as_reference(dtype, data, moments_of(dtype, data))
+
+
 def test_negative_zero_is_zero() -> None:
     found = moments_of("F32", raw(np.array([-0.0, 0.0, 1.0], "<f4")))
 
@@ -194,7 +212,7 @@ def test_integers_have_counts_and_bounds_but_no_sums(dtype: str, native: str) ->
 
 
 def test_what_cannot_be_told_apart_is_unknown_and_never_zero() -> None:
-    assert moments_of("X9", np.zeros(24, np.uint8)) == Moments(24, None, None, None, None)
+    assert moments_of("X9", np.zeros(24, np.uint8)) == unmeasured(24)
 
 
 def test_the_sums_survive_many_blocks() -> None:

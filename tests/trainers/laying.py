@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ FACTS = Path(__file__).parent / "facts"
 Fill = Callable[[str, str, tuple[int, ...]], np.ndarray]
 """From a tensor's key, safetensors dtype and shape to its values, as float32."""
 
+_PICKLES = {".bin", ".pkl", ".pt", ".pth"}
 _DTYPES = {
     "F64": ("float64", "f8"),
     "F32": ("float32", "f4"),
@@ -36,8 +40,9 @@ def lay(files: Mapping[str, Any], root: Path, fill: Fill | None = None) -> None:
     """Write files below a directory as `_writing.described` gives them.
 
     Where `fill` does not say otherwise, tensors that were zero are zero, single values are as they
-    were, and all others hold ones; files of unknown content are zeros of the same number. Needs
-    torch where a file of `torch.save` is among them.
+    were, and all others hold ones. A pickle whose content is not known holds nothing, any other
+    file of unknown content zeros of the same number. Needs torch where a file of `torch.save` is
+    among them.
     """
     for name, facts in files.items():
         path = root / name
@@ -56,8 +61,19 @@ def _lay(path: Path, facts: Mapping[str, Any], fill: Fill) -> None:
         import torch  # noqa: PLC0415 - only where such a file is asked for
 
         torch.save(_tree(facts["torch"], torch), path)
+    elif path.suffix in _PICKLES:
+        path.write_bytes(_empty_archive())
     else:
         path.write_bytes(bytes(facts["size_bytes"]))
+
+
+def _empty_archive() -> bytes:
+    """Return what torch.save writes for an empty dictionary, without torch."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr("archive/byteorder", "little")
+    return file.getvalue()
 
 
 def as_it_was(facts: Mapping[str, Any], seed: int | None = None) -> Fill:

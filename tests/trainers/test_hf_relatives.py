@@ -182,3 +182,13 @@ def test_axolotls_last_save_lies_beside_its_log(tmp_path: Path) -> None:
 
     assert (found.layout, found.trainer, found.step) == ("peft", "axolotl", None)
     assert found.settings["optimizer.learning_rate"] == 3e-3
+
+
+def test_llama_factorys_last_save_has_the_last_step(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    laid("llama_factory", "lora", tmp_path)
+
+    found = open_checkpoint(tmp_path)
+
+    assert (found.layout, found.trainer) == ("transformers-trainer", "llama-factory")
+    assert (found.step, found.complete, found.faults) == (4, True, ())

@@ -6,8 +6,9 @@ In `qmodel.pt`, which its own models save, they are plain numbers. Source: hqq/c
 
 from __future__ import annotations
 
+from sentinel.formats.containers.pickle_nodes import Global
 from sentinel.formats.quantized.stored import Packed, Stored, counts_of, precision_named
-from sentinel.formats.scalars import as_count
+from sentinel.formats.scalars import as_count, brief
 
 PARTS = frozenset(
     {
@@ -63,8 +64,7 @@ def _numbers(stored: Stored, part: str) -> tuple[int, ...]:
 def _text(stored: Stored, part: str) -> str:
     tensor = stored.parts.get(part)
     if tensor is None or tensor.dtype != "U8":
+        value = stored.values.get(part, "")
         # A dtype, by its name in torch.
-        named = stored.values.get(part, "")
-        # Of a tuple only its numbers are asked for: what it holds may be of any length.
-        return "" if isinstance(named, tuple) else str(named)[:100]
+        return f"{value!s:.200}" if isinstance(value, Global) else brief(value)
     return stored.read(tensor).decode("ascii", "replace")

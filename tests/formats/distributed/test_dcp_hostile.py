@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import struct
@@ -13,9 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentinel import regular
+from sentinel.formats import files
 from sentinel.formats.distributed import read_distributed
 from sentinel.formats.draft import Draft
 from sentinel.formats.opening import open_checkpoint
+from sentinel.stats import reading
 
 pytestmark = pytest.mark.trainer
 
@@ -60,10 +62,12 @@ def moved(**fields):
     "name", ["../../etc/passwd", "/etc/passwd", "..", "sub/__0_0.distcp", "a\0b", "", "C:x"]
 )
 def test_a_name_that_leads_out_is_refused_and_never_opened(saved, edit, monkeypatch, name):
-    edit(saved, moved(relative_path=name))
     opened: list[Path] = []
-    honest = os.open
-    monkeypatch.setattr(os, "open", lambda path, *a: opened.append(Path(path)) or honest(path, *a))
+    honest = regular.open_file
+    for module in (files, reading):
+        monkeypatch.setattr(module, "open_file", lambda path: opened.append(path) or honest(path))
+    edit(saved, moved(relative_path=name))
+    opened.clear()
 
     fault = fault_of(saved)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,7 @@ class Journal:
             return None
 
 
+_TIMES = re.compile("runtime|per_sec")
 _VERBS = {
     "open": "write",
     "os.rename": "rename",
@@ -131,6 +133,15 @@ def plain(value: object) -> object:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
         return repr(value)
+
+
+def without_times(facts: object) -> object:
+    """Return nested facts without the numbers that say how long something took."""
+    if isinstance(facts, list):
+        return [without_times(inner) for inner in facts]
+    if not isinstance(facts, dict):
+        return facts
+    return {key: without_times(inner) for key, inner in facts.items() if not _TIMES.search(key)}
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """axolotl: whole trainings by its own command on a language model of a few numbers.
 
-Stood in for: torchvision, numba, fastcore, triton (images, packing, notebooks, kernels). Model,
-tokenizer and sentences are ours, everything else is its own: configuration, adapters, trainer,
-callbacks, logs, what is resumed. Telemetry is off.
+Stood in for: torchvision, numba, fastcore, triton, evaluate, wandb, mlflow (images, packing,
+notebooks, kernels, metrics, trackers). Model, tokenizer and sentences are ours, everything else is
+its own: configuration, adapters, trainer, callbacks, logs, what is resumed. Telemetry is off. Its
+process pools start this file once more. It needs Transformers 5.14.1, PEFT 0.19.1 and TRL 1.8.0,
+which its requirements name.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import torch
 import transformers
 import yaml
-from _observing import Journal, plain, versions
+from _observing import Journal, plain, versions, without_times
 from _small_llama import save_small_llama
 from _stubs import stand_in
 from _writing import described
@@ -124,8 +127,21 @@ def run(name: str, given: dict[str, object]) -> dict[str, object]:
         if path.startswith(f"{last}/") or "/" not in path
         if not path.endswith(("tokenizer.json", "chat_template.jinja"))
     }
+    files["debug.log"] = {"text": starts(files["debug.log"]["text"])}
     order = [event for event in journal.events if event.split()[1].startswith(f"{last}/")]
-    return {"configuration": config, "files": files, "order": order, "new": sorted(new)}
+    return {
+        "configuration": config,
+        "files": without_times(files),
+        "order": order,
+        "new": sorted(new),
+    }
+
+
+def starts(log: str) -> str:
+    """Return the part of a log that every start begins with, its clock and process still."""
+    found = re.findall(r"^\[[^\n]*\] config:\n\{\n.*?\n\}\n", log, re.DOTALL | re.MULTILINE)
+    clock = re.compile(r"\[\d{4}-[^\]]*\]|\[PID:\d+\]")
+    return "".join(clock.sub("[]", one) + "[] more\n" for one in found)
 
 
 def choices(root: Path) -> dict[str, object]:

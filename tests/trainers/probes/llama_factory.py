@@ -1,7 +1,8 @@
 """LLaMA-Factory: whole trainings by its own `run_exp` on a language model of a few numbers.
 
 Stood in for: torchvision, torchaudio (images, sound). Model, tokenizer and sentences are ours,
-everything else is its own: arguments, adapters, trainer, callbacks, what is resumed.
+everything else is its own: arguments, adapters, trainer, callbacks, what is resumed. It needs
+Transformers up to 5.8.0, PEFT 0.18.1 and TRL 0.24.0, which its requirements name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from _observing import Journal, plain, versions
+from _observing import Journal, plain, versions, without_times
 from _small_llama import save_small_llama
 from _stubs import stand_in
 from _writing import described
@@ -104,14 +105,14 @@ def run(name: str, arguments: dict[str, object]) -> dict[str, object]:
         return {"arguments": given, "error": f"{type(error).__name__}: {error}"[:500]}
     new = {path.name for path in Path(output).glob("checkpoint-*")} - before
     last = max(new, key=lambda one: int(one.rpartition("-")[2]))
-    kept = (f"{last}/", "trainer_log.jsonl", "trainer_state.json", "adapter_config.json", "pissa")
+    kept = (f"{last}/", "trainer_log.jsonl", "trainer_state.json", "adapter_", "pissa")
     files = {
         path: facts
         for path, facts in described(Path(output)).items()
         if path.startswith(kept) and not path.endswith(("tokenizer.json", "README.md"))
     }
     order = [event for event in journal.events if event.split()[1].startswith(f"{last}/")]
-    return {"arguments": given, "files": files, "order": order, "new": sorted(new)}
+    return {"arguments": given, "files": without_times(files), "order": order, "new": sorted(new)}
 
 
 def web(root: Path) -> dict[str, object]:

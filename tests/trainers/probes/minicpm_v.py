@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from _observing import Journal, plain, versions
+from _observing import Journal, plain, versions, without_times
 from _stubs import stand_in
 from _writing import described
 
@@ -92,7 +92,12 @@ def run(finetune, words: list[str]) -> dict[str, object]:
         if not name.startswith("checkpoint-") or name.startswith(("checkpoint-4/", "checkpoint-6/"))
     }
     steps = [path.name for path in sorted(root.glob("checkpoint-*"))]
-    return {"arguments": " ".join(words), "files": files, "order": written, "checkpoints": steps}
+    return {
+        "arguments": " ".join(words),
+        "files": without_times(files),
+        "order": written,
+        "checkpoints": steps,
+    }
 
 
 def fields(kind: type) -> dict[str, object]:
