@@ -98,6 +98,9 @@ def forms(module: str, name: str, argument: str) -> dict[str, bytes]:
         "in a persistent id": b"\x80\x02" + line + b"(" + word + b"tRQ.",
         "and thrown away": b"(" + line + b"(" + word + b"tR1N.",
         "without an end": line + b"(" + word + b"tR",
+        "behind an odd key": b"\x80\x02}}Ns0" + line + b"(" + word + b"tR.",
+        "behind a long number": b"\x80\x02\x8b\x00\x02\x00\x00" + b"x" * 512
+        + b"0" + short(module) + b"\x94" + short(name) + b"\x9400h\x00h\x01\x93)R.",
         "before what is unknown": line + b"(" + word + b"tR\xff\xff.",
         "in a wrapper of torch": named("torch._tensor", "_rebuild_from_type_v2")
         + b"(" + line + named("torch", "Tensor") + b"(" + word + b"tNtR.",

@@ -23,9 +23,16 @@ class PickleSource:
 
     def __init__(self, file: BinaryIO, size_bytes: int, subject: str) -> None:
         self._file = file
+        self._size_bytes = size_bytes
+        self._begin = file.tell()
         self._left = size_bytes
         self.subject = subject
         self.at = 0
+
+    def again(self, at: int) -> PickleSource:
+        """Return the same bytes from a place on; this source is of no use any more."""
+        self._file.seek(self._begin + at)
+        return PickleSource(self._file, self._size_bytes - at, self.subject)
 
     def take(self, count: int) -> bytes:
         """Return the next ``count`` bytes."""

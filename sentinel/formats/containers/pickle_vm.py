@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sentinel.errors import InputError, TruncatedError, UnsafePickleError
 from sentinel.formats.containers import pickle_text as text
 from sentinel.formats.containers.pickle_machine import Machine
+from sentinel.formats.containers.pickle_names import harmful_name
 from sentinel.formats.containers.pickle_nodes import Call, Persistent
 
 if TYPE_CHECKING:
@@ -36,6 +38,25 @@ def read_pickle(source: PickleSource) -> object:
     The value may hold itself and may be deep: walk it with a limit. Raises TruncatedError,
     UnsafePickleError, or another InputError.
     """
+    begin = source.at
+    try:
+        return _run(source)
+    except (TruncatedError, UnsafePickleError):
+        raise
+    except InputError as error:
+        name = harmful_name(source.again(begin))
+        if name is None:
+            raise
+        raise UnsafePickleError(
+            error.what,
+            where=error.where,
+            fact=f"{error.fact}, and it names '{name!s:.200}', which no checkpoint needs; nothing"
+            " was run",
+            todo="do not load it, and ask where it came from",
+        ) from None
+
+
+def _run(source: PickleSource) -> object:
     machine = Machine(source)
     count = 0
     while (code := source.take(1)[0]) != _STOP:
