@@ -31,6 +31,10 @@ ADAFACTOR: dict[str, Any] = {
     "learning_rate": 3e-4,
     "optimizer": {"optimizer": "ADAFACTOR", "scale_parameter": False, "relative_step": False},
 }
+CALL_OF_2024 = (
+    "python scripts/train.py --training-method LORA --train-dtype FLOAT_16"
+    " --lora-weight-dtype {} --optimizer PRODIGY --learning-rate 1.0"
+)
 CLASSIFIER = (
     "python train.py --model_name_or_path base --use_peft --lora_task_type SEQ_CLS --output_dir o"
     " --num_train_epochs 1 --optim adamw_torch"
@@ -67,6 +71,14 @@ STORIES: dict[str, tuple[str, Any, str, str, Any, dict[str, Any]]] = {
         "faulty",
         ONETRAINER,
         A100,
+    ),
+    "1 as it was called in 2024": (
+        "t.sh",
+        CALL_OF_2024.format("FLOAT_16"),
+        "fp16-adapter-configured",
+        "faulty",
+        CALL_OF_2024.format("FLOAT_32"),
+        T4,
     ),
     "1 sd-scripts' full_fp16": (
         "t.sh",
@@ -155,6 +167,30 @@ STORIES: dict[str, tuple[str, Any, str, str, Any, dict[str, Any]]] = {
         ),
         A100,
     ),
+    "bf16 on a device without": (
+        "t.sh",
+        sd_scripts("--mixed_precision bf16 --optimizer_type AdamW"),
+        "precision-unsupported-by-device",
+        "suspect",
+        sd_scripts("--mixed_precision fp16 --optimizer_type AdamW"),
+        T4,
+    ),
+    "Prodigy at another optimizer's rate": (
+        "c.json",
+        {**ONETRAINER, "learning_rate": 1e-4},
+        "prodigy-learning-rate",
+        "suspect",
+        ONETRAINER,
+        A100,
+    ),
+    "a resume that the script ignores": (
+        "t.sh",
+        MINICPM.format(fp16="false", bf16="true") + " --resume_from_checkpoint $LAST",
+        "resume-ignored",
+        "suspect",
+        MINICPM.format(fp16="false", bf16="true"),
+        A100,
+    ),
     "both precisions": (
         "a.yaml",
         "output_dir: o\nfp16: true\nbf16: true\nsave_steps: 5\n",
@@ -200,6 +236,15 @@ def test_its_repaired_twin_is_quiet(story, tmp_path):
     name, _bad, _rule, _level, good, machine = story
 
     assert found(checked(tmp_path / name, good, machine)) == set()
+
+
+def test_fp16_where_bf16_would_do_is_a_remark(tmp_path):
+    """fp16 autocast over fp32 weights can work, so it is no doubt."""
+    script = sd_scripts("--mixed_precision fp16 --optimizer_type AdamW")
+    result = checked(tmp_path / "t.sh", script, A100)
+
+    assert [one.rule for one in result.verdict.findings] == ["fp16-on-bf16-device"]
+    assert result.verdict.level == "healthy"
 
 
 def test_minicpm_vs_answer_depends_on_the_device(tmp_path):

@@ -115,7 +115,7 @@ def render_check(
     elif checked.verdict.not_evaluated and not verbose:
         count = len(checked.verdict.not_evaluated)
         text = f"{count} rules want a checkpoint or a setting not told here; --verbose lists them"
-        console.print(Text(text, "dim"), soft_wrap=True)
+        console.print(Text(text, "dim"), soft_wrap=not console.is_terminal)
 
 
 def check_to_json(checked: Checked) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sentinel.formats.configs.registry import CONFIGS
 from sentinel.formats.layouts import LAYOUTS
 from sentinel.formats.setting_names import SETTING_FAMILIES, is_known
 
@@ -16,6 +17,13 @@ def test_every_layout_is_documented_in_its_order() -> None:
     text = PAGE.read_text(encoding="utf-8")
 
     assert re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE) == [one.NAME for one in LAYOUTS]
+
+
+def test_every_configuration_is_documented_in_its_order() -> None:
+    text = PAGE.read_text(encoding="utf-8").split("## Configurations")[1]
+    rows = re.findall(r"^\| ([a-z-]+) \|", text, re.MULTILINE)
+
+    assert rows == [one.TRAINER for one in CONFIGS]
 
 
 def test_every_layouts_row_is_whole() -> None:

@@ -45,8 +45,13 @@ def fields_of(content: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def fields_of_command(options: Options) -> Mapping[str, object]:
-    """Return what `--config-value KEY=VALUE` overrides; dots lead into parts."""
-    fields: dict[str, object] = {}
+    """Return what `--config-value KEY=VALUE` overrides; dots lead into parts.
+
+    Until 2025 each field was an option of its own (`--lora-weight-dtype FLOAT_16`).
+    """
+    fields: dict[str, object] = dict(options.named)
+    if isinstance(fields.get("optimizer"), str):
+        fields["optimizer"] = {"optimizer": fields["optimizer"]}
     for pair in options.every.get(_OVERRIDES, ()):
         name, equals, value = pair.partition("=")
         part, dot, inner = name.partition(".")
