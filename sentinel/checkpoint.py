@@ -190,7 +190,8 @@ class ParameterState:
     """What an optimizer keeps about one parameter, under the names of its `state_dict`.
 
     ``name`` is the parameter's own, None when the optimizer knows it by ``index`` alone;
-    ``group`` is the place of its group in the state's ``groups``.
+    ``group`` is the place of its group in the state's ``groups``. ``numel`` is how many elements
+    the parameter has, None where its moments are not packed and show it themselves.
     """
 
     index: int
@@ -198,6 +199,7 @@ class ParameterState:
     group: int | None
     tensors: Mapping[str, Tensor]
     numbers: Mapping[str, float]
+    numel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.containers.npz import read_numpy_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
+from sentinel.formats.containers.torch_file import read_torch_file
 from sentinel.formats.containers.torch_objects import TorchFile
 from sentinel.formats.files import stat_member
-from sentinel.formats.optimizer_state import optimizer_state_of
+from sentinel.formats.optimizer_state import merged, optimizer_state_of
 from sentinel.formats.roles import assign_roles
 from sentinel.formats.settings import Setting, adapter_precision, with_precision
 from sentinel.formats.state_files import (
@@ -58,6 +58,7 @@ class Draft:
         self.tensors: dict[str, Tensor] = {}
         self.optimizer: OptimizerState | None = None
         self.state: dict[str, object] = {}
+        self._unread_optimizers: set[str] = set()
         self._faults: dict[tuple[str, str], Fault] = {}
         self._errors: list[InputError] = []
 
@@ -111,8 +112,11 @@ class Draft:
 
         What is already known to be wrong with it is enough.
         """
-        if name not in self.members and self.add_member(name, part) is None:
-            return
+        if name not in self.members:
+            if self.add_member(name, part) is None:
+                return
+            if part == "optimizer":
+                self._unread_optimizers.add(name)
         read = reader_of(name) if part == "state" and name not in self.state else None
         if read is None or any(member == name for _rule, member in self._faults):
             return
@@ -186,10 +190,17 @@ class Draft:
         return found
 
     def read_optimizer(self, name: str) -> None:
-        """Note a file of `torch.save` with an optimizer's state and take what it describes."""
+        """Note a file of `torch.save` with an optimizer's state and take what it describes.
+
+        Several optimizers are one; of a form that nobody knows, it counts as not read.
+        """
         found = self.torch_file(name, "optimizer")
-        if found is not None:
-            self.optimizer = optimizer_state_of(found.tree, name)
+        if found is None:
+            return
+        state = optimizer_state_of(found.tree, name)
+        if state is None:
+            self._unread_optimizers.add(name)
+        self.optimizer = merged(filter(None, (self.optimizer, state)))
 
     def torch_file(self, name: str, part: Part) -> TorchFile | None:
         """Note a file of `torch.save` and return what it says of itself, None after a fault."""
@@ -260,16 +271,11 @@ class Draft:
         )
 
     def _whole_optimizer(self) -> OptimizerState | None:
-        """Return the optimizer; further files of optimizers, which nobody reads, make it opaque."""
+        """Return the optimizer; files of others, which nobody read, make it opaque."""
         if self.optimizer is None:
             return None
-        unread = sum(
-            member.part == "optimizer"
-            and member.path != self.optimizer.member
-            and member.path.endswith(TORCH_SUFFIXES)
-            for member in self.members.values()
-        )
-        return replace(self.optimizer, opaque_count=self.optimizer.opaque_count + unread)
+        count = self.optimizer.opaque_count + len(self._unread_optimizers)
+        return replace(self.optimizer, opaque_count=count)
 
     def _state_is_whole(self) -> bool:
         state = [member.path for member in self.members.values() if member.part == "state"]

@@ -6,6 +6,7 @@ its settings and the parameters in it. bitsandbytes wraps its own state once mor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -20,6 +21,9 @@ BITSANDBYTES = "__bnb_optimizer_quant_state__"
 """The wrapper's name, from bitsandbytes/optim/optimizer.py."""
 
 _TORCHAO = "torchao.optim."
+_SHAPE_AT = 2
+"""Where `_rebuild_wrapper_subclass` is told the shape, after the class and the dtype."""
+
 _DEEPEST = 4
 _LONGEST_TEXT = 200
 _PARAMETERS = "params"
@@ -53,6 +57,7 @@ def optimizer_state_of(tree: object, member: str) -> OptimizerState | None:
                 group=places.get(key),
                 tensors=_tensors(leaves),
                 numbers=_numbers(leaves),
+                numel=_packed_numel(kept),
             )
         )
     return OptimizerState(member, tuple(map(_group, known)), tuple(parameters), opaque)
@@ -158,7 +163,7 @@ def _label(key: object) -> str:
     return f"{key!s:.{_LONGEST_TEXT}}" if isinstance(key, str | int) else "?"
 
 
-def _is_torchao(value: object) -> bool:
+def _is_torchao(value: object) -> TypeGuard[Call]:
     """Tell whether a value is one of torchao's packed states: codes, sizes a block, a map.
 
     Source: torchao/optim/subclass_8bit.py and its neighbours of https://github.com/pytorch/ao.
@@ -167,6 +172,17 @@ def _is_torchao(value: object) -> bool:
         return False
     kind = value.arguments[0] if value.arguments else None
     return isinstance(kind, Global) and kind.module.startswith(_TORCHAO)
+
+
+def _packed_numel(kept: object) -> int | None:
+    """Return the elements that torchao's packed states stand for, None without such a state."""
+    values = kept.values() if isinstance(kept, dict) else ()
+    shapes = (one.arguments[_SHAPE_AT : _SHAPE_AT + 1] for one in values if _is_torchao(one))
+    for (shape,) in filter(None, shapes):
+        extents = [as_count(one) for one in shape] if isinstance(shape, tuple) else [None]
+        if None not in extents:
+            return as_count(math.prod(one or 0 for one in extents))
+    return None
 
 
 def _tensors_in(value: object) -> list[tuple[object, object]]:

@@ -217,6 +217,7 @@ def _parameter_row(
     found = [reader.moments(tensor) for tensor in kept.values()]
     counts = reduce(merge, found, _of_numbers(one.numbers))
     pair = _pair(kept)
+    # AdEMAMix keeps two first moments in one tensor: the smaller has the parameter's size.
     largest = pair[0] if pair else max(kept.values(), key=lambda t: t.numel, default=None)
     vanished = reader.vanished(*pair) if pair else None
     at = one.group if one.group is not None and one.group < len(groups) else None
@@ -228,7 +229,7 @@ def _parameter_row(
         "group_index": one.group,
         "step": steps[at] if step is None and at is not None else step,
         "dtype": largest.dtype if largest else None,
-        "numel": largest.numel if largest else 0,
+        "numel": one.numel or min((t.numel for t in pair or [largest] if t), default=0),
         "value_count": counts.numel,
         "nan_count": counts.nan_count,
         "inf_count": counts.inf_count,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -46,7 +47,7 @@ _TRUTH: Mapping[str, Any] = MappingProxyType(
         "trainer": "accelerate",
         "step": 30,
         "complete": True,
-        "usable": ("weights", "optimizer"),
+        "usable": ("weights", "optimizer", "state"),
     }
 )
 _BASE: Mapping[str, Any] = MappingProxyType(
@@ -60,7 +61,12 @@ _WHOLE = Truth(**_TRUTH, roles={"other": 12}, optimizer_parameters=12)
 
 CASES: tuple[Case, ...] = (
     Case(id="accelerate/whole", write=_state, truth=_WHOLE, **_BASE),
-    Case(id="accelerate/two-models", write=partial(_state, models=2), truth=_WHOLE, **_BASE),
+    Case(
+        id="accelerate/two-models",
+        write=partial(_state, models=2),
+        truth=replace(_WHOLE, optimizer_parameters=24),
+        **_BASE,
+    ),
     Case(
         id="accelerate/pickled",
         write=partial(_state, safe_serialization=False),

@@ -52,7 +52,7 @@ _SCRIPT: Mapping[str, Any] = MappingProxyType(
     {
         "step": STEP,
         "complete": True,
-        "usable": ("weights", "optimizer"),
+        "usable": ("weights", "optimizer", "state"),
         "settings": {**FLUX["settings"], "precision.adapter": "fp32"},
     }
 )
@@ -169,7 +169,7 @@ CASES: tuple[Case, ...] = (
             complete=True,
             step=STEP,
             roles={"other": 208},
-            usable=("weights", "optimizer"),
+            usable=("weights", "optimizer", "state"),
             optimizer_parameters=208,
         ),
         writer="diffusers",

@@ -50,7 +50,7 @@ CASES: tuple[Case, ...] = (
         damage.gone("adapter_config.json"),
         "missing-shard",
         "unreadable",
-        usable=("optimizer",),
+        usable=("optimizer", "state"),
         **UNDESCRIBED,
     ),
     twin(
@@ -72,6 +72,7 @@ CASES: tuple[Case, ...] = (
         "incomplete-checkpoint",
         "unreadable",
         complete=False,
+        usable=("weights", "optimizer"),
     ),
     twin(
         "accelerate/whole",
@@ -81,6 +82,7 @@ CASES: tuple[Case, ...] = (
         "incomplete-checkpoint",
         "unreadable",
         complete=False,
+        usable=("weights", "optimizer"),
     ),
     twin(
         SHARDED,
@@ -89,7 +91,7 @@ CASES: tuple[Case, ...] = (
         damage.gone(SHARD),
         "missing-shard",
         "unreadable",
-        usable=("optimizer",),
+        usable=("optimizer", "state"),
         roles={"other": 9},
     ),
     twin(
@@ -99,7 +101,7 @@ CASES: tuple[Case, ...] = (
         damage.cut(SHARD),
         "truncated-file",
         "unreadable",
-        usable=("optimizer",),
+        usable=("optimizer", "state"),
         roles={"other": 9},
     ),
     twin(
@@ -109,7 +111,7 @@ CASES: tuple[Case, ...] = (
         damage.indexed("model.more.weight", SHARD),
         "malformed-file",
         "unreadable",
-        usable=("optimizer",),
+        usable=("optimizer", "state"),
     ),
     twin(
         SHARDED,
@@ -118,7 +120,7 @@ CASES: tuple[Case, ...] = (
         damage.indexed("model.more.weight", "model-00009-of-00009.safetensors"),
         "missing-shard",
         "unreadable",
-        usable=("optimizer",),
+        usable=("optimizer", "state"),
     ),
     twin(
         "model/shards",
@@ -146,7 +148,7 @@ CASES: tuple[Case, ...] = (
         damage.cut(OPTIMIZER),
         "truncated-file",
         "unreadable",
-        usable=("weights",),
+        usable=("weights", "state"),
         optimizer_parameters=None,
     ),
     twin(
@@ -156,7 +158,7 @@ CASES: tuple[Case, ...] = (
         damage.optimizer_value(OPTIMIZER, "exp_avg", np.nan),
         "optimizer-nan",
         "faulty",
-        usable=("weights",),
+        usable=("weights", "state"),
     ),
     twin(
         RUN,
@@ -165,7 +167,7 @@ CASES: tuple[Case, ...] = (
         damage.hostile(OPTIMIZER),
         "unsafe-pickle",
         "unreadable",
-        usable=("weights",),
+        usable=("weights", "state"),
         optimizer_parameters=None,
     ),
     twin(
@@ -175,7 +177,7 @@ CASES: tuple[Case, ...] = (
         damage.cut("optimizer.bin"),
         "truncated-file",
         "unreadable",
-        usable=("weights",),
+        usable=("weights", "state"),
         optimizer_parameters=None,
     ),
     # -- pickles --

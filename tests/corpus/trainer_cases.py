@@ -34,7 +34,7 @@ RUN: Mapping[str, Any] = MappingProxyType(
 )
 """What every run of four steps tells. Its log proves one update less than were made."""
 
-_BOTH = ("weights", "optimizer")
+_BOTH = ("weights", "optimizer", "state")
 _WRITER: Mapping[str, Any] = MappingProxyType(
     {"writer": "transformers", "needs": ("transformers", "peft"), "read": peft_cases.SAFETENSORS}
 )
@@ -59,11 +59,8 @@ def _optimizers() -> Iterator[Case]:
         yield _optimizer(f"{name}-8bit", WIDE, needs=("bitsandbytes",), optim=given)
     yield _optimizer("lion-32bit", WIDE, needs=("bitsandbytes",), optim="lion_32bit")
     for bits in ("8bit", "4bit"):
-        # Its state is of a class of torchao's own, which is not looked into.
         optim = f"adamw_torch_{bits}"
-        yield _optimizer(
-            f"torchao-{bits}", WIDE, usable=("weights",), needs=("torchao",), optim=optim
-        )
+        yield _optimizer(f"torchao-{bits}", WIDE, needs=("torchao",), optim=optim)
     prodigy = _with_package("prodigyopt", "Prodigy")
     yield _optimizer("prodigy", LORA, needs=("prodigyopt",), optimizer=prodigy)
     plus = _with_package("prodigyplus", "ProdigyPlusScheduleFree")
@@ -101,7 +98,7 @@ def _dead() -> Iterator[Case]:
                     verdict="faulty",
                     findings=frozenset({"dead-lora-up"}),
                     idle=True,
-                    usable=("optimizer",),
+                    usable=("optimizer", "state"),
                     optimizer_parameters=0,
                 ),
                 needs=("transformers", "peft", *family.needs),
@@ -122,7 +119,7 @@ def _half(name: str, optimizer: training.Optimizer, parameters: int, **options: 
             verdict="faulty",
             findings=frozenset({"dead-lora-up"}),
             idle=True,
-            usable=("optimizer",),
+            usable=("optimizer", "state"),
             optimizer_parameters=parameters,
             settings={"precision.adapter": "fp16"},
         ),
@@ -200,7 +197,7 @@ CASES: tuple[Case, ...] = (
     Case(
         id="trainer/save-only-model",
         write=partial(training.adapter, LORA, save_only_model=True),
-        truth=truth_of(LORA, usable=("weights",), optimizer_parameters=None),
+        truth=truth_of(LORA, usable=("weights", "state"), optimizer_parameters=None),
         **_WRITER,
     ),
     *(

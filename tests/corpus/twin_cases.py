@@ -70,6 +70,6 @@ CASES: tuple[Case, ...] = (
         "partly-dead-lora-up",
         "suspect",
         idle=None,
-        usable=("weights", "optimizer"),
+        usable=("weights", "optimizer", "state"),
     ),
 )

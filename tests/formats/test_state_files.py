@@ -6,18 +6,24 @@ import math
 import pickle
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from sentinel.checkpoint import Checkpoint
+from sentinel.errors import InputError
 from sentinel.flow import judge
+from sentinel.formats.containers.pickle_nodes import Call, Global
+from sentinel.formats.containers.plain_pickle import read_pickle_file
 from sentinel.formats.opening import candidate_at, is_whole, open_checkpoint
 from sentinel.formats.setting_names import is_known
-from sentinel.formats.state_files import updates_of_state
+from sentinel.formats.state_files import settings_of_state, updates_of_state
 from sentinel.rules.load import load_rules
 
 pytestmark = pytest.mark.trainer
@@ -177,13 +183,79 @@ def test_bytes_after_a_plain_pickle_are_no_part_of_it(checkpoint: Path) -> None:
     assert state_faults(open_checkpoint(checkpoint)) == [("malformed-file", "random_states_0.pkl")]
 
 
-def test_a_second_optimizer_is_not_called_usable(checkpoint: Path) -> None:
-    """Only the first is read, so nobody can speak for both."""
+STATES = pickle.dumps({"random": random.getstate(), "counts": np.arange(9), "x": [1.5, None]})
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=6)), max_size=4),
+    st.integers(0, 2**16),
+)
+def test_any_mutation_of_a_plain_pickle_ends_in_a_value_or_an_input_error(
+    tmp_path: Path, changes: list[tuple[int, bytes]], length: int
+) -> None:
+    """Bytes are changed, and the end is cut off."""
+    raw = bytearray(STATES)
+    for at, new in changes:
+        begin = at % len(raw)
+        raw[begin : begin + len(new)] = new
+    path = tmp_path / "random_states_0.pkl"
+    path.write_bytes(raw[: max(length, 1)])
+
+    with suppress(InputError):
+        read_pickle_file(path)
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+trees = st.recursive(
+    leaves | leaves.map(lambda one: Call(Global("a", "B"), (one,))),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["last_epoch", "_last_lr", "base_lrs", "scale", "_growth_tracker"]),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["scheduler.pt", "scheduler.bin", "scaler.pt", "training_args.bin"]), trees
+    ),
+    st.none() | st.integers(0, 100),
+)
+def test_a_state_of_any_form_ends_in_settings(state: dict[str, object], step: int | None) -> None:
+    """Settings are plain values; proven updates are none, or a count up to the step."""
+    found = settings_of_state(state)
+
+    assert all(isinstance(value, str | int | float | bool) for value in found.values())
+    updates = updates_of_state(state, step)
+    assert updates is None or (updates > 0 and (step is None or updates < step))
+
+
+def test_a_second_optimizer_is_read_too(checkpoint: Path) -> None:
+    """Both are one state; when the second is torn, neither is called usable."""
+    alone = open_checkpoint(checkpoint).optimizer
+    assert alone is not None
     (checkpoint / "optimizer_1.bin").write_bytes((checkpoint / "optimizer.bin").read_bytes())
 
-    verdict = judge(checkpoint, rules=RULES).verdict
+    both = open_checkpoint(checkpoint).optimizer
 
-    assert verdict.usable == ("weights", "state")
+    assert both is not None
+    assert len(both.parameters) == 2 * len(alone.parameters)
+    assert [group.parameter_count for group in both.groups] == [2, 2]
+    (checkpoint / "optimizer_1.bin").write_bytes(b"")
+    assert judge(checkpoint, rules=RULES).verdict.usable == ("weights", "state")
+
+
+def test_a_second_optimizer_of_another_form_is_not_called_usable(checkpoint: Path) -> None:
+    """Nobody can speak for both."""
+    torch.save({"something": 1}, checkpoint / "optimizer_1.bin")
+
+    assert judge(checkpoint, rules=RULES).verdict.usable == ("weights", "state")
 
 
 def test_a_broken_second_model_is_a_fault_of_the_state(checkpoint: Path) -> None:

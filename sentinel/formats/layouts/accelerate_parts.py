@@ -125,8 +125,8 @@ def read_parts(
     elif not has_nested_weights(draft.root, directories):
         draft.missing_weights("weights")
     read_nested(draft, directories)
-    if OPTIMIZER in files:
-        draft.read_optimizer(OPTIMIZER)
+    for name in sorted(name for name in files if part_of(name) == "optimizer"):
+        draft.read_optimizer(name)
     for name in sorted(files):
         part = part_of(name)
         if part is not None:
