@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile(
     r"""(?P<joined>\\\r?\n)|(?P<end>\n)|(?P<space>[ \t\r\f\v]+)
-    |(?P<redirect>(?<![^\s;&|()])(?:\d|&)?(?:>>?|<)(?:&[\d-]|[ \t]*))|(?P<operator>[;&|()<>]+)
+    |(?P<document>(?<!<)<<-?[ \t]*(?:\w+|'[^'\n]*'|"[^"\n]*"))
+    |(?P<redirect>(?<![^\s;&|()])(?:\d|&)?(?:>>?|<<<|<)(?:&[\d-]|[ \t]*))|(?P<operator>[;&|()<>]+)
     |(?P<comment>(?<![^\s;&|()])\#[^\n]*)
     |(?P<word>(?:
         \\[^\r\n]|'[^']*'|"(?:\\.|[^"\\])*"
@@ -33,7 +34,6 @@ _TOKEN = re.compile(
 )
 _QUOTED = re.compile(r"""'([^']*)'|"((?:\\.|[^"\\])*)"|\\(.)""", re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\$`]|\r?\n)')
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:\[[@*]\])?\})|%(\w+)%")
 _UNKNOWN = re.compile(r"[$`]|%\w+%")
@@ -121,7 +121,7 @@ def parse_shell(path: Path, text: str) -> Script:
     array = ""
     listed: list[str] = []
     is_target = False
-    for kind, word in _tokens(path, _without_heredocs(text)):
+    for kind, word in _tokens(path, text):
         opens = kind == "operator" and word == "(" and bool(line) and line[-1].endswith("=")
         if is_target and kind == "word":
             is_target = False
@@ -162,23 +162,13 @@ def parse_batch(text: str) -> Script:
     return found.script()
 
 
-def _without_heredocs(text: str) -> str:
-    """Return a script without the documents in it, which are no commands."""
-    kept: list[str] = []
-    until: str | None = None
-    for line in text.split("\n"):
-        if until is not None:
-            until = None if line.strip() == until else until
-            continue
-        begins = _HEREDOC.search(line)
-        until = begins[2] if begins and not line.lstrip().startswith("#") else None
-        kept.append(line[: begins.start()] if begins and until is not None else line)
-    return "\n".join(kept)
-
-
 def _tokens(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Yield words, operators and line ends; words without their quotes."""
+    """Yield words, operators and line ends; words without their quotes.
+
+    Documents within the script (`<<EOF`) are no commands and are left out.
+    """
     at = 0
+    document = ""
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
@@ -196,7 +186,12 @@ def _tokens(path: Path, text: str) -> Iterator[tuple[str, str]]:
             yield kind, _QUOTED.sub(_unquoted, match[0])
         elif kind in {"operator", "redirect", "end"}:
             yield kind, match[0]
+        elif kind == "document":
+            document = match[0].lstrip("<- \t").strip("'\"")
         at = match.end()
+        if kind == "end" and document:
+            last = re.compile(rf"^\t*{re.escape(document)}[ \t]*$", re.MULTILINE).search(text, at)
+            at, document = last.end() if last else len(text), ""
 
 
 def _unquoted(match: re.Match[str]) -> str:

@@ -88,6 +88,22 @@ def test_a_command_is_known_by_its_script_or_module(line, program):
     assert [one.program for one in shell(line)] == [program]
 
 
+def test_only_a_document_is_left_out():
+    """`<<` in quotes or arithmetic, and `<<<`, begin none."""
+    lines = (
+        "echo '<<EOF' $((1<<2))",
+        "tr a b <<< text",
+        "cat <<-'END' > c.toml",
+        "it's = 1",
+        "\tEND",
+        "python train_network.py --full_fp16",
+    )
+
+    assert [one.program for one in shell("\n".join(lines))] == [
+        *("echo", "tr", "cat", "train_network.py"),
+    ]
+
+
 def test_an_open_quote_is_told_with_its_line():
     """Half of a script is not taken for all of it."""
     with pytest.raises(InputError, match="in line 2: a quote begins and is never closed"):
