@@ -45,7 +45,8 @@ def adapter_of_metadata(metadata: Mapping[str, str]) -> AdapterConfig | None:
     for name, config in found.items():
         inside = re.escape(name) + r"\."
         for pattern, alpha in config.alpha_pattern.items():
-            alphas[rf"{inside}(.*\.)?({pattern})"] = alpha
+            # Written apart: a group that repeats is refused as one of unbounded cost.
+            alphas |= {rf"{inside}({pattern})": alpha, rf"{inside}.*\.({pattern})": alpha}
         if config.alpha is not None:
             alphas[f"{inside}.*"] = config.alpha
     return AdapterConfig(

@@ -158,7 +158,7 @@ def test_settings_are_grouped_and_listed_by_name_when_asked_for(sentinel, here):
     save_file({"lora_unet_q.alpha": np.array(2, "f4")}, here / "cat.safetensors", metadata)
 
     grouped = sentinel("show", "cat.safetensors").out.splitlines()
-    assert "optimizer  AdamW, learning_rate 0.001" in grouped
+    assert "optimizer  adamw, learning_rate 0.001" in grouped
     assert not any("full_fp16" in line for line in grouped)
     listed = sentinel("show", "cat.safetensors", "--meta").out
     assert "precision.full_fp16      false" in listed

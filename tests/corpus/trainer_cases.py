@@ -208,7 +208,7 @@ CASES: tuple[Case, ...] = (
             others=3,
             **_WRITER,
         )
-        for step, updates_done in ((1, 0), (2, None), (4, 2))
+        for step, updates_done in ((1, 0), (2, 1), (4, 2))
     ),
     Case(
         id="trainer/diverged",
@@ -217,7 +217,6 @@ CASES: tuple[Case, ...] = (
             LORA,
             verdict="faulty",
             findings=_DIVERGED,
-            updates_done=None,
             usable=(),
         ),
         fault="NaN from a learning rate that is too high",
@@ -234,8 +233,7 @@ CASES: tuple[Case, ...] = (
         truth=truth_of(
             LORA,
             verdict="faulty",
-            findings=_DIVERGED,
-            updates_done=None,
+            findings=_DIVERGED | {"optimizer-settings-nan"},
             usable=(),
             settings={"precision.adapter": "fp16"},
         ),
