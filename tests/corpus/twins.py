@@ -166,5 +166,5 @@ UNDESCRIBED: Mapping[str, Any] = MappingProxyType(
     {"pairs": frozenset({(4, None, 1.0)}), "settings": {}}
 )
 STATELESS: Mapping[str, Any] = MappingProxyType(
-    {"complete": False, "epoch": None, "updates_done": None}
+    {"complete": False, "epoch": None, "usable": ("weights", "optimizer")}
 )
