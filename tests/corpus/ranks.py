@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "formats" / "distributed" / "programs"
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 def run_ranks(root: Path, program: str, *arguments: object, ranks: int = 2) -> None:

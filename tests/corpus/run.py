@@ -68,7 +68,7 @@ def main() -> int:
 
 def report(root: Path, seed: int, results: Path | None) -> int:
     """Write, scan, compare and tell; return the number of cases that are wrong."""
-    paths, left_out = write(root, seed)
+    paths, left_out, failed = write(root, seed)
     scan = scanned(root, [paths[case.id] for case in CASES if case.named and case.id in paths])
     complaints = {
         case.id: [
@@ -78,6 +78,7 @@ def report(root: Path, seed: int, results: Path | None) -> int:
         for case in CASES
         if case.id in paths
     }
+    complaints |= {name: [f"could not be written: {reason}"] for name, reason in failed.items()}
     text = "\n".join(_lines(root, seed, scan, complaints, left_out)) + "\n"
     print(text)
     for name, found in complaints.items():
@@ -88,10 +89,14 @@ def report(root: Path, seed: int, results: Path | None) -> int:
     return sum(map(bool, complaints.values()))
 
 
-def write(root: Path, seed: int) -> tuple[dict[str, Path], dict[str, str]]:
-    """Write every case that can be written here; return their paths, and why others are not."""
+def write(root: Path, seed: int) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
+    """Write every case that can be written here.
+
+    Returns the paths by case, why some are left out, and the errors of those that failed.
+    """
     paths: dict[str, Path] = {}
     left_out: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for case in CASES:
         missing = [name for name in case.needs if not _is_installed(name)]
         if missing:
@@ -100,9 +105,12 @@ def write(root: Path, seed: int) -> tuple[dict[str, Path], dict[str, str]]:
             left_out[case.id] = "root may read everything"
         else:
             print(f"\r{len(paths) + 1} written: {case.id:60.60}", end="", file=sys.stderr)
-            paths[case.id] = case.written(root, seed)
+            try:
+                paths[case.id] = case.written(root, seed)
+            except Exception as error:  # noqa: BLE001 - whatever a library raises, the rest goes on
+                failed[case.id] = f"{type(error).__name__}: {error}"
     print(file=sys.stderr)
-    return paths, left_out
+    return paths, left_out, failed
 
 
 def _is_installed(name: str) -> bool:
