@@ -63,10 +63,13 @@ def by_rule(cases: Sequence[Mapping]) -> Iterator[str]:
 
 def healthy(cases: Sequence[Mapping]) -> Iterator[str]:
     """Yield the false alarms, by run and by checkpoint."""
-    runs = [case for case in cases if case["fault"] is None]
+    runs = [case for case in cases if case["fault"] is None and not case["exit_code"]]
     levels = [{one["level"] for one in run["checkpoints"]} for run in runs]
     points = Counter(one["level"] for run in runs for one in run["checkpoints"])
     count = sum(points.values())
+    broken = [case["name"] for case in cases if case["exit_code"]]
+    if broken:
+        yield f"Trainings that did not end, left out: {'; '.join(broken)}."
     faulty = sum("faulty" in one for one in levels)
     yield f"Healthy runs called `faulty`: {rate(faulty, len(runs))}."
     yield f"Their checkpoints called `faulty`: {rate(points['faulty'], count)}."

@@ -158,7 +158,7 @@ CASES: tuple[Case, ...] = (
         truth=peft_cases.truth_of(
             FAMILIES["dora"],
             verdict="suspect",
-            findings=frozenset({"dora-zero-norm-rows", "dead-lora-up"}),
+            findings=frozenset({"dora-magnitude", "dora-zero-norm-rows", "dead-lora-up"}),
             idle=True,
         ),
         fault="DoRA over a row of norm zero",
