@@ -191,6 +191,27 @@ def test_nothing_is_written(tmp_path):
     assert look() == before
 
 
+def test_a_resume_that_lost_the_optimizer_is_told(tmp_path):
+    """torch's own state counts the steps; the next checkpoint's counts fewer, the last has none."""
+    torch = pytest.importorskip("torch")
+    for step, counted in ((20, 20), (40, 10), (60, 0)):
+        path = trainer(tmp_path / f"checkpoint-{step}", lora(step))
+        if not counted:
+            continue
+        weight = torch.nn.Parameter(torch.ones(8))
+        optimizer = torch.optim.AdamW([weight], 1e-4)
+        for _ in range(counted):
+            weight.grad = torch.ones(8)
+            optimizer.step()
+        torch.save(optimizer.state_dict(), path / "optimizer.pt")
+
+    first, reset, missing = scan(tmp_path)
+
+    assert rules_of(first) == set()
+    assert rules_of(reset) == {"optimizer-reset-on-resume"}
+    assert rules_of(missing) == {"optimizer-state-missing"}
+
+
 # -- zeros by design --
 
 

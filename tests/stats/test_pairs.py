@@ -39,6 +39,8 @@ def test_the_norm_is_that_of_the_product(saved: Save, dtype: str) -> None:
     assert (row["rank"], row["alpha"], row["scale"]) == (8, 4.0, 0.5)
     assert (row["out_features"], row["in_features"]) == (96, 64)
     assert row["up_rms"] == pytest.approx(np.sqrt((up.astype("f8") ** 2).mean()))
+    largest = np.linalg.norm(product, ord=2)
+    assert row["stable_rank"] == pytest.approx(np.linalg.norm(product) ** 2 / largest**2, rel=0.05)
 
 
 def test_matrices_larger_than_a_piece_give_the_same_norm(
