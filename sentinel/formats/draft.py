@@ -77,7 +77,9 @@ class Draft:
         if sum(rule == error.rule for rule, _member in self._faults) >= MOST_FAULTS:
             return
         self._errors.append(error)
-        self._faults.setdefault((error.rule, member), Fault(error.rule, part, member, str(error)))
+        # JSON can spell half a surrogate pair, which would stop at the first encoder it meets.
+        message = path_text(str(error))
+        self._faults.setdefault((error.rule, member), Fault(error.rule, part, member, message))
 
     def add_member(self, name: str, part: Part) -> Member | None:
         """Note a file of the checkpoint; one that is not there or not readable is a fault."""

@@ -280,3 +280,18 @@ def test_a_number_that_fits_nowhere_is_left_out(write):
     judged = judge(made, rules=load_rules())
     assert judged.checkpoint.updates_done is None
     assert json.dumps(judged.verdict.level) != '"unreadable"'
+
+
+def test_what_is_no_text_can_be_told(write):
+    """Half a surrogate pair, as JSON can spell it, where a name is quoted in a message."""
+    entry = {"dtype": "\ud800", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"w": entry}).encode()
+    manifest = {"schema": "\ud800", "step": 1, "files": {"\udc00": {}}}
+    path = write.adapter("c", **{"sentinel_manifest.json": manifest})
+    torn = len(header).to_bytes(8, "little") + header + bytes(4)
+    write.file("c/adapter_model.safetensors", torn)
+
+    verdict = judge(path, rules=load_rules()).verdict
+    assert verdict.level == "unreadable"
+    json.dumps([finding.message for finding in verdict.findings]).encode("ascii")
+    assert all(finding.message.encode("utf-8") for finding in verdict.findings)
