@@ -126,12 +126,14 @@ def scanned(root: Path, named: Iterable[Path]) -> Scan:
     with tempfile.TemporaryDirectory() as place:
         figures, output = Path(place) / "figures.json", Path(place) / "report.json"
         with output.open("wb") as opened:
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, HERE / "measured.py", figures, *command, "--format", "json"],
                 stdout=opened,
                 cwd=root,
                 check=False,
             )
+        if not figures.exists():
+            sys.exit(f"the scan did not end: its process gave {done.returncode}")
         took = json.loads(figures.read_text(encoding="utf-8"))
         entries = json.loads(output.read_text(encoding="utf-8"))["checkpoints"]
     return Scan({entry["path"]: entry for entry in entries}, **took)
