@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,15 +16,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from sentinel.checkpoint import Base, Checkpoint, Fault, Part, identity
+from sentinel.checkpoint import Base, Checkpoint, Part
 from sentinel.engines.local import map_threads
-from sentinel.errors import ChangedWhileReadError, ConfigError, InputError
+from sentinel.errors import ConfigError, InputError
 from sentinel.formats.base import read_base
 from sentinel.formats.base_search import base_paths, with_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
-from sentinel.formats.logs.beside import with_log
-from sentinel.formats.opening import Candidate, discover, open_checkpoint
+from sentinel.formats.opening import Candidate, discover
+from sentinel.inspecting import Inspected, inspect, measure_again, open_settled, read_second
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
@@ -33,28 +32,25 @@ from sentinel.rules.past import Before, Past, grown
 from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
-from sentinel.stats.measure import Measured, measure
+from sentinel.stats.measure import Measured
 from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
-from sentinel.stats.zero_tail import zero_tails
 from sentinel.verdict import Finding, Verdict, worst_level
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHARES = ("\\\\", "//")
-"""How Windows names another machine's files: only to look there would send it our credentials."""
-
-READ_ATTEMPTS = 3
-"""How often a file that changes while it is read is read again before it is called unreadable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What reading alone tells: the checkpoint and its statistics (None: nothing measurable)."""
-
-    checkpoint: Checkpoint
-    measured: Measured | None
+__all__ = [
+    "Inspected",
+    "Judgement",
+    "Progress",
+    "conclude",
+    "find_base",
+    "inspect",
+    "judge",
+    "past_after",
+    "scan",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +77,6 @@ class Progress(Protocol):
 
     def advance(self, size_bytes: int) -> None:
         """Hear that some of it was read; called from several threads."""
-
-
-def inspect(
-    path: Path, *, digest: bool = False, tick: Callable[[int], None] | None = None
-) -> Inspected:
-    """Open and measure one checkpoint.
-
-    A file that cannot be read to its end becomes a fault of the checkpoint. Raises
-    ChangedWhileReadError when the checkpoint changed meanwhile: it is not settled yet.
-    """
-    return _measure(open_checkpoint(path), digest=digest, tick=tick)
 
 
 def conclude(
@@ -213,19 +198,19 @@ def scan(
     known_rules = load_rules() if rules is None else rules
     known_base = None if base is None else read_base(Path(base))
     runs = _runs(found for path in paths for found in discover(Path(path)))
-    opened = [_open_settled(candidate, settle_s) for run in runs for candidate in run]
+    opened = [open_settled(candidate, settle_s) for run in runs for candidate in run]
     if progress is not None:
         progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
     stop = threading.Event()
     tick = _until(stop, progress.advance if progress is not None else None)
-    read = partial(_measure_again, digest=digest, tick=tick)
+    read = partial(measure_again, digest=digest, tick=tick)
     try:
         inspected = iter(list(map_threads(read, opened, jobs)))
     finally:
         # After Ctrl-C threads in the middle of a large file would read on to its end.
         stop.set()
     norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
-    read_again = partial(_measure_again, digest=digest, tick=None)
+    read_again = partial(measure_again, digest=digest, tick=None)
     ask = partial(conclude, rules=known_rules, base=known_base, norms=norms, baseline=baseline)
     return tuple(
         judgement
@@ -284,63 +269,11 @@ def _conclude_run(
     for inspected in run:
         judgement = ask(inspected, past=past)
         if judgement.unconfirmed and not judgement.checkpoint.complete:
-            second = _read_second(inspected.checkpoint, read)
+            second = read_second(inspected.checkpoint, read)
             if second is not None:
                 judgement = ask(second, past=past)
         yield judgement
         past = past_after(judgement)
-
-
-def _read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> Inspected | None:
-    """Look once more at what looks like zeros; None when nothing changed since they were read.
-
-    Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
-    into it, so a reading of zeros counts only when the file is still the same after it.
-    """
-    now = open_checkpoint(first.path)
-    return None if identity(now.members) == identity(first.members) else read(now)
-
-
-def _open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
-    """Open a checkpoint once nothing below it was written for a moment."""
-    checkpoint = open_checkpoint(candidate.path)
-    newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
-    wait_s = settle_s - (time.time_ns() - newest_ns) / 1e9
-    if checkpoint.complete or not 0 < wait_s <= settle_s:
-        return checkpoint
-    time.sleep(wait_s)
-    return open_checkpoint(candidate.path)
-
-
-def _measure(opened: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None) -> Inspected:
-    checkpoint = with_log(opened)
-    if not checkpoint.tensors:
-        return Inspected(checkpoint, None)
-    try:
-        measured = measure(checkpoint, digest=digest, tick=tick)
-        torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
-        return Inspected(torn, measured)
-    except InputError as error:
-        return Inspected(_with_fault(checkpoint, error.rule, error.where, str(error)), None)
-
-
-def _measure_again(
-    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
-) -> Inspected:
-    """Measure, and open again when the files changed meanwhile."""
-    current = checkpoint
-    for _ in range(READ_ATTEMPTS):
-        try:
-            return _measure(current, digest=digest, tick=tick)
-        except ChangedWhileReadError as error:
-            last = error
-            current = open_checkpoint(checkpoint.path)
-    return Inspected(_with_fault(current, "unreadable-file", last.where, str(last)), None)
-
-
-def _with_fault(checkpoint: Checkpoint, rule: str, member: str, message: str) -> Checkpoint:
-    fault = Fault(rule=rule, part="weights", member=member.strip("'"), message=message)
-    return replace(checkpoint, faults=(*checkpoint.faults, fault))
 
 
 def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:

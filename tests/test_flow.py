@@ -17,7 +17,8 @@ from safetensors.numpy import save, save_file
 
 import sentinel
 from sentinel.errors import ConfigError, InputError
-from sentinel.flow import READ_ATTEMPTS, Judgement
+from sentinel.flow import Judgement
+from sentinel.inspecting import READ_ATTEMPTS
 from sentinel.rules.load import load_rules
 
 RULES = load_rules()
