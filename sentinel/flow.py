@@ -87,6 +87,7 @@ def conclude(
     past: Past = (),
     norms: BaseNorms | None = None,
     baseline: Baseline | None = None,
+    free_bytes: int | None = None,
 ) -> Judgement:
     """Ask the rules about a measured checkpoint.
 
@@ -94,12 +95,13 @@ def conclude(
     ``base`` is the model under the adapter; without it the one the checkpoint names is used if
     it lies on this machine. Its weights are only read where ``norms``, which remembers them from
     one checkpoint to the next, is given. What ``baseline`` accepts does not count.
+    ``free_bytes`` is what is free where the next checkpoint will lie, while a training runs.
     """
     found_base = None if base is not None else find_base(inspected.checkpoint)
     known_base = base or found_base
     checkpoint = with_base(inspected.checkpoint, found_base)
     tables: dict[str, pa.Table] = {
-        "checkpoint": _checkpoint_table(inspected),
+        "checkpoint": _checkpoint_table(inspected, free_bytes),
         "config": config_table(checkpoint.settings),
         "metrics": metrics_table(checkpoint),
         "faults": faults_table(checkpoint),
@@ -156,8 +158,9 @@ def past_after(previous: Judgement | Inspected | None) -> Past:
     return grown(Before(tables, holding), (*older, *past[1:]))
 
 
-def _checkpoint_table(read: Judgement | Inspected) -> pa.Table:
-    return checkpoint_table(read.checkpoint, read.measured and read.measured.optimizer)
+def _checkpoint_table(read: Judgement | Inspected, free_bytes: int | None = None) -> pa.Table:
+    optimizer = read.measured and read.measured.optimizer
+    return checkpoint_table(read.checkpoint, optimizer, free_bytes)
 
 
 def _without_samples(tables: Mapping[str, pa.Table]) -> Mapping[str, pa.Table]:

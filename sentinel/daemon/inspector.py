@@ -19,6 +19,7 @@ from sentinel.daemon.candidates import Candidates, identity_or_own, lying
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.lineage import Lineage
 from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
+from sentinel.daemon.room import room_for_next
 from sentinel.daemon.second_reading import is_old, wants_second_reading
 from sentinel.daemon.settle import Pending, Settling
 from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, WorkerDiedError
@@ -239,7 +240,8 @@ class Inspector:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
-        judgement = self._conclude(inspected, past=past)
+        room = room_for_next(inspected.checkpoint)
+        judgement = self._conclude(inspected, past=past, free_bytes=room)
         if wants_second_reading(waiting.first_reading, judgement, inspected):
             wait_s = 0.0 if is_old(inspected.checkpoint) else _LOOK_AGAIN_S
             self._again(replace(waiting, first_reading=inspected), wait_s)

@@ -120,6 +120,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "tensor_count": "BIGINT",
             "has_optimizer": "BOOLEAN",
             "optimizer_step": "DOUBLE",
+            "free_bytes": "BIGINT",
             **SETTINGS,
         },
         "optimizer": {

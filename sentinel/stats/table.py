@@ -95,6 +95,7 @@ CHECKPOINT = pa.schema(
         ("tensor_count", pa.int64()),
         ("has_optimizer", pa.bool_()),
         ("optimizer_step", pa.float64()),
+        ("free_bytes", pa.int64()),
     ]
 )
 """The columns that are always there; each setting follows as a column of its own."""
@@ -164,10 +165,13 @@ def tensor_row(
     }
 
 
-def checkpoint_table(checkpoint: Checkpoint, optimizer: pa.Table | None = None) -> pa.Table:
+def checkpoint_table(
+    checkpoint: Checkpoint, optimizer: pa.Table | None = None, free_bytes: int | None = None
+) -> pa.Table:
     """Return the one row of the table ``checkpoint``, with a column for each setting.
 
-    ``optimizer`` is the table of that name, None when no state was understood.
+    ``optimizer`` is the table of that name, None when no state was understood; ``free_bytes``
+    what is free where the checkpoint lies, while somebody trains there.
     """
     row: dict[str, object] = {
         "path": path_text(checkpoint.path),
@@ -181,6 +185,7 @@ def checkpoint_table(checkpoint: Checkpoint, optimizer: pa.Table | None = None) 
         "tensor_count": len(checkpoint.tensors),
         "has_optimizer": any(member.part == "optimizer" for member in checkpoint.members),
         "optimizer_step": _largest_step(optimizer),
+        "free_bytes": free_bytes,
     }
     return checkpoint_row_table(row, checkpoint.settings)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 import psutil
 import pyarrow.dataset
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import save_file
 
 from sentinel.cli.main import cli
 from sentinel.daemon.guarding import guarding_run
@@ -658,3 +661,31 @@ def test_a_full_disk_harms_nobody(tmp_path, saves):
 
     assert "check the disk's space" in line
     assert len(watch.told("cannot be written")) == 1
+
+
+@linux
+@pytest.mark.parametrize(
+    ("room", "said"), [(1.5, "the next one does not"), (2.5, "the one after the next"), (9, None)]
+)
+def test_the_next_save_that_will_not_fit(tmp_path, room, said):
+    """On a file system that is nearly full the next save is known not to fit, one save ahead."""
+    values = np.full((64, 1024), 0.01, np.float32)
+    whole = {"lora_unet_q.lora_up.weight": values, "lora_unet_q.lora_down.weight": values.T.copy()}
+    save_file(whole, tmp_path / "lora-step00000010.safetensors")
+    (tmp_path / "out").mkdir()
+    size = int((tmp_path / "lora-step00000010.safetensors").stat().st_size * room)
+    full = f"mount -t tmpfs -o size={size} none out && cp lora*.safetensors out && exec "
+    words = shlex.join([*command(tmp_path), "--once", str(tmp_path / "out")])
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", full + words],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        cwd=tmp_path,
+        check=False,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("a file system of our own cannot be mounted here")
+    assert "step 10" in done.stdout, done.stderr
+    assert ("disk-nearly-full" in done.stdout) == (said is not None), done.stdout
+    assert said is None or said in done.stdout
