@@ -687,5 +687,5 @@ def test_the_next_save_that_will_not_fit(tmp_path, room, said):
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("a file system of our own cannot be mounted here")
     assert "step 10" in done.stdout, done.stderr
-    assert ("disk-nearly-full" in done.stdout) == (said is not None), done.stdout
+    assert ("not fit" in done.stdout) == (said is not None), done.stdout
     assert said is None or said in done.stdout
