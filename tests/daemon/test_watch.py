@@ -32,7 +32,8 @@ from sentinel.daemon.journal import Journal
 from sentinel.errors import ConfigError
 
 DEADLINE_S = 60
-SETTINGS = "settle_s: 0.3\ntorn_after_s: 0.6\nverdict_timeout_s: 20.0\n"
+SETTINGS = "settle_s: 0.3\nverdict_timeout_s: 20.0\n"
+IMPATIENT = f"{SETTINGS}torn_after_s: 0.6\n"
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -40,12 +41,12 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 class Watching:
     """A running `sentinel watch` and what it has said so far."""
 
-    def __init__(self, place: Path, *arguments: object) -> None:
+    def __init__(self, place: Path, *arguments: object, settings: str) -> None:
         self.state = place / "state"
         self.said: list[str] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [*command(place), *map(str, arguments)],
+            [*command(place, settings), *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -96,9 +97,9 @@ class Watching:
         self._lines.put(None)
 
 
-def command(place: Path) -> list[str]:
+def command(place: Path, settings: str = IMPATIENT) -> list[str]:
     config = place / "sentinel.yaml"
-    config.write_text(SETTINGS, encoding="utf-8")
+    config.write_text(settings, encoding="utf-8")
     return [
         *(sys.executable, "-m", "sentinel", "watch"),
         *("--config", str(config), "--state", str(place / "state")),
@@ -106,8 +107,8 @@ def command(place: Path) -> list[str]:
 
 
 @contextmanager
-def watching(place: Path, *arguments: object):
-    watch = Watching(place, *arguments)
+def watching(place: Path, *arguments: object, settings: str = IMPATIENT):
+    watch = Watching(place, *arguments, settings=settings)
     try:
         yield watch
     finally:
@@ -183,20 +184,24 @@ def test_files_renamed_into_place(shared, out, saves):
     assert [line for line in shared.told(out.name) if ".tmp" in line] == []
 
 
-def test_a_slow_writer_is_waited_for(shared, out, saves, barrier):
+def test_a_slow_writer_is_waited_for(tmp_path, saves):
     """Written in place bit by bit, there is no verdict before the last byte and the close."""
     content = saves.single(10)
+    out = tmp_path / "out"
+    out.mkdir()
     path = out / "slow-step00000010.safetensors"
-    with path.open("wb") as file:
-        for start in range(0, len(content) - 1, len(content) // 3):
-            file.write(content[start : start + len(content) // 3])
-            file.flush()
-            barrier()
-            assert shared.told(path.name) == []
-            os.utime(path)  # it goes on writing, however slow this machine is
-        file.write(content[file.tell() :])
+    # Patience of its own: on a slow machine the pauses below are longer than that of the others.
+    with watching(tmp_path, out, settings=f"{SETTINGS}torn_after_s: 600.0\n") as watch:
+        with path.open("wb") as file:
+            for number, start in enumerate(range(0, len(content) - 1, len(content) // 3)):
+                file.write(content[start : start + len(content) // 3])
+                file.flush()
+                saves.folder(out / f"barrier-{number}" / "checkpoint-1", 1)
+                watch.line(f"barrier-{number}")
+                assert watch.told(path.name) == []
+            file.write(content[file.tell() :])
 
-    assert "healthy" in shared.line(path.name)
+        assert "healthy" in watch.line(path.name)
 
 
 def test_a_directory_written_file_by_file(shared, out, saves):
