@@ -4,7 +4,9 @@
 
 SET is `a` or `b` (see `cases.py`). Each training is a process of its own: the bundled trainer on a
 tiny Llama, 60 steps, a checkpoint every 10. Each run's checkpoints are then judged as `sentinel
-scan --base` does, and removed. Results go to FILE as JSON; `report.py FILE ...` prints them.
+scan --base` does, and removed; `--keep DIRECTORY` keeps them, and trains nothing that ended there
+before, so that other rules can be asked about the same runs. Results go to FILE as JSON;
+`report.py FILE ...` prints them.
 """
 
 from __future__ import annotations
@@ -58,10 +60,12 @@ def main() -> int:
     options = _options()
     chosen = [case for case in cases(options.set) if options.only in case.name]
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
+        place = Path(scratch) if options.keep is None else options.keep.resolve()
+        place.mkdir(parents=True, exist_ok=True)
         for name in sorted({case.base for case in chosen}):
             _make_base(name, place, options)
-        play = partial(_play, place=place, device=options.device)
+        keep = options.keep is not None
+        play = partial(_play, place=place, device=options.device, keep=keep)
         with ThreadPoolExecutor(options.jobs) as pool:
             results = list(pool.map(play, chosen))
     options.out.write_text(json.dumps({"set": options.set, "cases": results}, indent=1) + "\n")
@@ -77,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("detection.json"))
+    parser.add_argument("--keep", type=Path, help="a directory for the trainings' files")
     parser.add_argument("--minilm", type=Path, help="the encoder's directory, else its package's")
     parser.add_argument("--device", choices=("cpu", "any"), default="cpu")
     return parser.parse_args()
@@ -84,6 +89,8 @@ def _options() -> argparse.Namespace:
 
 def _make_base(name: str, place: Path, options: argparse.Namespace) -> None:
     base = BASES[name]
+    if os.path.lexists(place / name):
+        return
     if base.arguments:
         command = ("-m", "sentinel_trainer.tiny_base", str(place / name))
         _run((*command, *base.arguments), place / f"{name}.log", options.device)
@@ -124,8 +131,8 @@ def _task(case: Case, place: Path) -> dict[str, object]:
     }
 
 
-def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
-    """Train one case, judge its checkpoints, and remove them."""
+def _play(case: Case, *, place: Path, device: str, keep: bool) -> dict[str, object]:
+    """Train one case, judge its checkpoints, and remove them unless they are kept."""
     out = place / case.name.replace(" ", "_").replace("/", "-")
     task = _task(case, place)
     recipe = _nested({**COMMON, "output_dir": str(out), **task, **case.settings})
@@ -133,7 +140,12 @@ def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
     file.write_text(yaml.safe_dump(recipe))
     started_s = time.monotonic()
     log = place / f"{out.name}.log"
-    exit_code = _run(("-m", "sentinel_trainer.main", str(file)), log, device)
+    ended = place / f"{out.name}.exit"
+    if not ended.exists():
+        shutil.rmtree(out, ignore_errors=True)
+        code = _run(("-m", "sentinel_trainer.main", str(file)), log, device)
+        ended.write_text(str(code))
+    exit_code = int(ended.read_text())
     trained_s = time.monotonic() - started_s
     judged = sentinel.scan(out, base=place / case.base, settle_s=0) if out.is_dir() else ()
     model, norms = read_base(place / case.base), BaseNorms(GIVEN_BUDGET_BYTES)
@@ -154,7 +166,8 @@ def _play(case: Case, *, place: Path, device: str) -> dict[str, object]:
             for one in judged
         ],
     }
-    shutil.rmtree(out, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(out, ignore_errors=True)
     print(f"{case.name}: {_summary(result)}", file=sys.stderr, flush=True)
     return result
 
