@@ -2,12 +2,13 @@
 
     python tests/trainers/check.py TRAINERS_DIR [NAME ...]
 
-TRAINERS_DIR holds checkouts under their repositories' names; where NAME.venv lies beside the
-checkout NAME, its interpreter is taken (trainers pin libraries that exclude each other). Each
-probe in `probes/` runs in an interpreter of its own (two trainers have packages of one name),
-inside an empty directory, with the checkout as its argument, and prints one JSON object: what the
-trainer's own code wrote and accepts. It is kept with the commit in `facts/NAME.json`, which the
-tests read; nothing of the trainer itself is kept. A trainer that is not there is said and left out.
+TRAINERS_DIR holds checkouts under their repositories' names. Trainers pin libraries that exclude
+each other, so beside the checkout NAME an environment NAME.venv is made, unless it is there: the
+libraries of this interpreter, and before them what `needs/` names. Each probe in `probes/` runs in
+an interpreter of its own (two trainers have packages of one name), inside an empty directory, with
+the checkout as its argument, and prints one JSON object: what the trainer's own code wrote and
+accepts. It is kept with the commit in `facts/NAME.json`, which the tests read; nothing of the
+trainer itself is kept. A trainer that is not there is said and left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROBES = HERE / "probes"
 FACTS = HERE / "facts"
+NEEDS = HERE / "needs"
 TIMEOUT_S = 900
 LONGEST_LINE = 100
 
@@ -52,17 +55,27 @@ def checkout_of(probe: Path, directory: Path) -> Path:
     return (directory / name).absolute()
 
 
-def interpreter_of(checkout: Path) -> str:
-    """Return the interpreter of the environment beside a checkout, else the running one."""
-    own = checkout.with_name(f"{checkout.name}.venv") / "bin" / "python"
-    return str(own) if own.exists() else sys.executable
+def interpreter_of(probe: Path, checkout: Path) -> str:
+    """Return the interpreter of the environment beside a checkout, made where there is none."""
+    place = checkout.with_name(f"{checkout.name}.venv")
+    own = place / "bin" / "python"
+    if not own.exists():
+        print(f"{probe.stem}: making {place}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        needs = NEEDS / f"{probe.stem}.txt"
+        install = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+        subprocess.run([own, *install, "--requirement", needs], check=True)
+        paths = {"base": str(place), "platbase": str(place)}
+        packages = Path(sysconfig.get_path("purelib", vars=paths))
+        (packages / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return str(own)
 
 
 def check(probe: Path, checkout: Path) -> bool:
     """Run one probe and keep what it prints; tell whether it could."""
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(
-            [interpreter_of(checkout), str(probe.resolve()), str(checkout)],
+            [interpreter_of(probe, checkout), str(probe.resolve()), str(checkout)],
             cwd=scratch,
             env={
                 **os.environ,
