@@ -19,11 +19,11 @@ METADATA: dict[str, str] = facts_of("sd_scripts")["runs"]["lora"]["files"][
 """What `train_network.py` wrote in the header of a save of its own."""
 
 
-def unet(rng: np.random.Generator, dtype: str = "float32") -> Any:
+def unet(rng: np.random.Generator, dtype: str = "float32", **options: object) -> Any:
     """A small U-Net under a fresh LoRA, all of it in one dtype."""
     torch = seed_torch(rng)
     model = tiny_unet()
-    adapt(model, TARGETS)
+    adapt(model, TARGETS, **options)
     return model.to(getattr(torch, dtype))
 
 
@@ -72,7 +72,7 @@ def save(path: Path, model: Any, **metadata: str) -> Path:
     """Save as sd-scripts: its names by diffusers' own conversion, its header, what differs."""
     utils = importlib.import_module("diffusers.utils")
     torch = importlib.import_module("safetensors.torch")
-    layers = {f"lora_unet.{key}": value for key, value in layers_of(model).items()}
+    layers = {f"unet.{key}": value for key, value in layers_of(model).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     converted = utils.convert_state_dict_to_kohya(layers)
     torch.save_file(converted, path, {**METADATA, **metadata})
