@@ -6,12 +6,15 @@ import importlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from laying import facts_of
+
 from corpus.diffusers_writing import TARGETS, adapt, layers_of, tiny_unet, unet_loss
 from corpus.models import seed_torch, trainable
-from laying import facts_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 METADATA: dict[str, str] = facts_of("sd_scripts")["runs"]["lora"]["files"][
     "cat-step00000002.safetensors"

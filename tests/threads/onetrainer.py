@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corpus.diffusers_writing import layers_of
 from laying import lay
 from onetrainer_facts import FACTS, expanded, over
+
+from corpus.diffusers_writing import layers_of
 
 WEIGHTS, OPTIMIZER = "lora/lora.safetensors", "optimizer/optimizer.pt"
 ARGS, META = "onetrainer_config/args.json", "meta.json"
@@ -28,7 +29,9 @@ def backup(
 ) -> Path:
     """Write a backup: all files as OneTrainer wrote them, then those that were trained here."""
     torch = importlib.import_module("torch")
-    path = root / "backup" / f"2026-01-02_03-{step // 60:02d}-{step % 60:02d}-backup-{step}-{epoch}-0"
+    path = (
+        root / "backup" / f"2026-01-02_03-{step // 60:02d}-{step % 60:02d}-backup-{step}-{epoch}-0"
+    )
     lay(expanded(_CASE["files"]), path)
     progress = {"epoch": epoch, "epoch_step": 0, "epoch_sample": 0, "global_step": step}
     _write_json(path / META, {"train_progress": progress})

@@ -30,6 +30,8 @@ def checkpoint(root: Path) -> Path:
 def written_after(name: str) -> set[str]:
     """The files that SimpleTuner writes into the checkpoint once it has written this one."""
     prefix = f"{NAME}/"
-    order = [line.split(" ")[-1] for line in FACTS["run"]["order"] if line.split(" ")[0] != "remove"]
+    order = [
+        line.split(" ")[-1] for line in FACTS["run"]["order"] if line.split(" ")[0] != "remove"
+    ]
     own = [file.removeprefix(prefix) for file in order if file.startswith(prefix)]
     return set(own[own.index(name) + 1 :]) - set(own[: own.index(name) + 1])

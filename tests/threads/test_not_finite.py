@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import training
-from corpus.diffusers_writing import layers_of
-from corpus.families import FAMILIES
-from corpus.models import adapted, seed_torch, tiny_llama, train, trainable
-from laying import facts_of
 from safetensors.numpy import save_file
 
-from threads import denoising, onetrainer
+from corpus import training
+from corpus.diffusers_writing import flux_loss, layers_of
+from corpus.families import FAMILIES
+from corpus.models import adapted, seed_torch, tiny_llama, train, trainable
+from threads import ai_toolkit, denoising, onetrainer
 from threads.finding import healthy, said, scan, silent
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
@@ -84,7 +83,6 @@ def epoch(root: Path, model: Any, number: int) -> Path:
 def test_ostris_ai_toolkit_975(tmp_path: Path, rng: np.random.Generator) -> None:
     """Exactly 287 tensors are NaN, all of them lora_B of to_gate_logits; the user wrote a script
     to see it. They are counted, and told as one pattern instead of 287 names."""
-    metadata = facts_of("ai_toolkit")["runs"]["flux"]["files"]["cat/cat.safetensors"]["metadata"]
     found = {}
     for name, value in (("broken", np.nan), ("whole", 0.01)):
         tensors: dict[str, np.ndarray] = {}
@@ -96,7 +94,7 @@ def test_ostris_ai_toolkit_975(tmp_path: Path, rng: np.random.Generator) -> None
                 tensors[f"{key}.lora_B.weight"] = np.full((8, 2), up, "f4")
         path = tmp_path / name / "ltx_000003000.safetensors"
         path.parent.mkdir()
-        save_file(tensors, path, {**metadata, "training_info": '{"step": 3000, "epoch": 2}'})
+        save_file(tensors, path, ai_toolkit.header(3000))
         [found[name]] = scan(path)
 
     finding = said(
@@ -108,6 +106,30 @@ def test_ostris_ai_toolkit_975(tmp_path: Path, rng: np.random.Generator) -> None
     )
     assert finding.tensor_count == 287
     silent(found["whole"].verdict, "nan-values")
+
+
+def test_ostris_ai_toolkit_544(tmp_path: Path, rng: np.random.Generator) -> None:
+    """`loss is nan` and black samples, and a file of just the size that it should have. It is said
+    what is in it, and that the run has diverged."""
+    torch = importlib.import_module("torch")
+    model = ai_toolkit.flux(rng)
+    own = torch.optim.AdamW(denoising.adapter(model), lr=1e-2)
+    denoising.learn(model, own, noise=flux_loss)
+    good = ai_toolkit.save(tmp_path, model, step=250)
+    own.param_groups[0]["lr"] = 1e30
+    denoising.learn(model, own, noise=flux_loss)
+    bad = ai_toolkit.save(tmp_path, model, step=500)
+    first, second = scan(tmp_path)
+
+    assert good.stat().st_size == bad.stat().st_size
+    healthy(first.verdict)
+    said(
+        second.verdict,
+        "nan-values",
+        "faulty",
+        "8 of 8 tensors hold NaN at step 500",
+        "(BF16): the run has diverged",
+    )
 
 
 def test_getainode_ainode_186(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -154,7 +176,7 @@ def qwen(rng: np.random.Generator) -> Any:
     return peft.get_peft_model(base, adapter)
 
 
-def test_hiyouga_llamafactory_2916(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_hiyouga_llama_factory_2916(tmp_path: Path, rng: np.random.Generator) -> None:
     """loss 0.0 and grad_norm nan from the first step to the last: the activations of the fp16
     base pass 65504, and the log shows a NaN loss as 0."""
     found = {}
@@ -192,7 +214,8 @@ def test_huggingface_peft_1522(tmp_path: Path, rng: np.random.Generator) -> None
         first.verdict,
         "inf-values",
         "faulty",
-        "1 of 5 tensors hold Inf at step 1, 64 in all, the first in 'base_model.model.score.weight'",
+        "1 of 5 tensors hold Inf at step 1, 64 in all",
+        "the first in 'base_model.model.score.weight' (F16)",
         "only the fp16 head in modules_to_save is hit, which PEFT does not cast to fp32",
     )
     said(first.verdict, "mixed-dtypes", "faulty", "F16")
@@ -271,7 +294,7 @@ def diverge_at(optimizer: Any, step: int) -> None:
     optimizer.register_step_pre_hook(jump)
 
 
-def test_huggingface_safetensors_220(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_safetensors_safetensors_220(tmp_path: Path, rng: np.random.Generator) -> None:
     """A file went wrong on its way, its header is right, and it loads: some values are NaN. The
     tensor that they are in is named, which is more than its reader says."""
     seed_torch(rng)
@@ -357,3 +380,33 @@ def test_huggingface_peft_2049(tmp_path: Path, rng: np.random.Generator) -> None
     said(found["zero trained"].verdict, "nan-values", "faulty", "of 6 tensors hold NaN")
     for one in ("whole", "whole trained"):
         silent(found[one].verdict, "dora-zero-norm-rows", "dora-magnitude", "nan-values")
+
+
+def test_kohakublueleaf_lycoris_166(tmp_path: Path, rng: np.random.Generator) -> None:
+    """DoRA divides by the norm of each row of the base, and some rows are zero. Their magnitudes
+    are zero in LyCORIS' own file: it is told how many there are and in which tensor."""
+    pytest.importorskip("lycoris")
+    found = {}
+    for name, rows in (("zero", 3), ("whole", 0)):
+        torch = seed_torch(rng)
+        lycoris = importlib.import_module("lycoris")
+        net = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 16))
+        net[1].weight.data[:rows] = 0
+        net[1].weight.data[:, :rows] = 0
+        options = {"algo": "lora", "linear_dim": 4, "linear_alpha": 4, "dora_wd": True}
+        lycoris.LycorisNetwork.apply_preset({"target_module": ["Linear"]})
+        network = lycoris.create_lycoris(net, 1.0, **options)
+        network.apply_to()
+        path = tmp_path / f"{name}.safetensors"
+        network.save_weights(str(path), torch.float32, {"ss_steps": "0"})
+        [found[name]] = scan(path)
+
+    finding = said(
+        found["zero"].verdict,
+        "dora-magnitude",
+        "suspect",
+        "1 of 2 DoRA magnitudes hold zeros or negative values",
+        "3 zeros, smallest 0 in 'lycoris_1.dora_scale'",
+    )
+    assert finding.tensors == ("lycoris_1.dora_scale",)
+    silent(found["whole"].verdict, "dora-magnitude")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from threads.finding import checked, healthy, said, silent
+from threads.finding import checked, healthy, said
 
 A100 = {"device.type": "cuda", "device.name": "NVIDIA A100", "device.bf16": True}
 T4 = {"device.type": "cuda", "device.name": "Tesla T4", "device.bf16": False}
@@ -45,22 +43,3 @@ def test_openbmb_minicpm_v_496(tmp_path: Path) -> None:
     )
     said(checked(script, T4).verdict, "minicpm-v-fp16", "suspect", "Tesla T4 has no bf16")
     healthy(checked(other, A100).verdict)
-
-
-def onetrainer(path: Path, **changed: Any) -> Path:
-    """A configuration of a DoRA with Adafactor as OneTrainer writes it."""
-    settings = {
-        "training_method": "LORA",
-        "lora_decompose": True,
-        "train_dtype": "BFLOAT_16",
-        "lora_weight_dtype": "FLOAT_32",
-        "learning_rate": 3e-4,
-        "learning_rate_scheduler": "CONSTANT",
-        **changed,
-    }
-    path.write_text(json.dumps(settings), encoding="utf-8")
-    return path
-
-
-def adafactor(*, scales: bool, relative: bool) -> dict[str, Any]:
-    return {"optimizer": "ADAFACTOR", "scale_parameter": scales, "relative_step": relative}

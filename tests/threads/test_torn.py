@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpus import damage, training
+
+from corpus import damage
 from corpus.families import FAMILIES
 from corpus.models import adapted, seed_torch, tiny_llama, tokens, train, trainable
-
 from sentinel.errors import InputError
 from threads import denoising, onetrainer, simpletuner
 from threads.dying import die, in_a_child
@@ -160,7 +160,7 @@ def test_lightning_ai_pytorch_lightning_688(tmp_path: Path, rng: np.random.Gener
     silent(good.verdict, "truncated-file", "malformed-file")
 
 
-def test_hiyouga_llamafactory_2922(run: Path, tmp_path: Path) -> None:
+def test_hiyouga_llama_factory_2922(run: Path, tmp_path: Path) -> None:
     """After the fine-tune the adapter cannot be loaded: MetadataIncompleteBuffer. The copy ended
     early; how many bytes there are and how many there should be is told."""
     source, copy = run / "checkpoint-4", tmp_path / "copied"
@@ -218,9 +218,9 @@ def test_unslothai_unsloth_6796(tmp_path: Path, rng: np.random.Generator) -> Non
     assert older.verdict.usable == ("weights", "state")
 
 
-def test_axolotl_ai_cloud_axolotl_3948(tmp_path: Path, rng: np.random.Generator) -> None:
-    """A sharded checkpoint without its .metadata: which tensor lies in which file is lost, and a
-    resume has nothing to load."""
+def test_pytorch_torchtitan_315(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The job ended while ranks were saving: the sharded checkpoint has no .metadata, so that
+    which tensor lies in which file is lost, and the resume that takes it fails."""
     dcp = importlib.import_module("torch.distributed.checkpoint")
     seed_torch(rng)
     model = adapted(FAMILIES["lora"])
