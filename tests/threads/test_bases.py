@@ -11,8 +11,8 @@ import pytest
 
 from corpus.base_packing import PACKINGS, whole_model
 from corpus.families import FAMILIES
-from corpus.models import adapted, seed_torch, tiny_llama, train, trainable
-from threads import denoising, onetrainer, simpletuner
+from corpus.models import adapted, seed_torch, tiny_llama, train
+from threads import simpletuner
 from threads.finding import checked, healthy, said, scan, silent
 
 if TYPE_CHECKING:
@@ -127,31 +127,6 @@ def over(base: Any, rng: np.random.Generator) -> Any:
     model = adapted(FAMILIES["lora"], base)
     train(model)
     return model
-
-
-def test_nerogar_onetrainer_1479(tmp_path: Path, rng: np.random.Generator) -> None:
-    """A DoRA in BFLOAT_16 stops with `self and mat2 must have the same dtype`, in float it runs:
-    its magnitude is added to weights in fp32. The switch is named."""
-    torch = importlib.import_module("torch")
-    found = {}
-    for name, dtype in (("BFLOAT_16", "bfloat16"), ("FLOAT_32", "float32")):
-        seed_torch(rng)
-        model = denoising.unet(rng, use_dora=True)
-        own = denoising.learn(model, torch.optim.AdamW(trainable(model), lr=1e-4))
-        model.to(getattr(torch, dtype))
-        settings = {"lora_weight_dtype": name, "train_dtype": "FLOAT_32", "lora_decompose": True}
-        path = onetrainer.backup(tmp_path / name, model, own, step=10, settings=settings)
-        [found[name]] = scan(path)
-
-    said(
-        found["BFLOAT_16"].verdict,
-        "dtype-mismatch-base",
-        "suspect",
-        "96 of 96 half-precision adapter tensors are BF16, but the base computes in F32",
-        "DoRA kernels refuse to multiply the two",
-        "train the adapter in fp32",
-    )
-    silent(found["FLOAT_32"].verdict, "dtype-mismatch-base")
 
 
 def llava(path: Path, rng: np.random.Generator) -> Path:

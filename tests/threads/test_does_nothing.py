@@ -15,7 +15,7 @@ from corpus.diffusers_writing import flux_loss
 from corpus.families import FAMILIES
 from corpus.models import adapted, seed_torch, train, trainable
 from threads import ai_toolkit, denoising, onetrainer
-from threads.finding import checked, healthy, said, scan, silent
+from threads.finding import healthy, said, scan, silent
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 for name in ("peft", "diffusers"):
@@ -258,37 +258,3 @@ def test_pytorch_ao_1124(tmp_path: Path) -> None:
         "resume with fp32 adapter weights",
     )
     silent(found["float32"].verdict, "unchanged-checkpoint", "stalled-elements")
-
-
-def test_nerogar_onetrainer_455(tmp_path: Path, rng: np.random.Generator) -> None:
-    """A DoRA with Adafactor's scale_parameter on gives noise: steps follow the size of what they
-    change, and a lora_up begins at 0. Told from the configuration before step 1, and from the
-    saved state with the number of tensors that it happens to."""
-    adafactor = importlib.import_module("transformers.optimization").Adafactor
-    found: dict[str, Any] = {}
-    for name, scales in (("on", True), ("off", False)):
-        model = denoising.unet(rng, use_dora=True)
-        options = {"scale_parameter": scales, "relative_step": False, "lr": 1e-4}
-        own = denoising.learn(model, adafactor(trainable(model), **options), steps=6)
-        chosen = {"optimizer": "ADAFACTOR", "scale_parameter": scales, "relative_step": False}
-        settings = {"learning_rate": 1e-4, "optimizer": chosen}
-        path = onetrainer.backup(tmp_path / name, model, own, step=6, settings=settings)
-        [found[name]] = scan(path)
-        found[f"{name} asked"] = checked(path / onetrainer.ARGS, {})
-
-    said(
-        found["on asked"].verdict,
-        "adafactor-settings",
-        "suspect",
-        "scale_parameter",
-        "relative_step",
-    )
-    silent(found["off asked"].verdict, "adafactor-settings")
-    said(
-        found["on"].verdict,
-        "adafactor-scale-parameter",
-        "suspect",
-        "scale_parameter on and 32 of 96 parameters are no larger than eps2 at step 6",
-        "set scale_parameter False, relative_step False",
-    )
-    silent(found["off"].verdict, "adafactor-scale-parameter", "dead-lora-up")
