@@ -201,6 +201,14 @@ OF_TRAINING: tuple[Thread, ...] = (
         rules=("optimizer-reset-on-resume",),
     ),
     Thread(
+        repository="bghira/SimpleTuner",
+        number=2353,
+        happened="the disk was full at the last checkpoint of a long run",
+        how="planted",
+        rebuilt="SimpleTuner's checkpoint where less is free than it takes",
+        rules=("disk-nearly-full",),
+    ),
+    Thread(
         repository="axolotl-ai-cloud/axolotl",
         number=1310,
         happened="asks for a watchdog that resumes when the loss jumps",

@@ -10,17 +10,13 @@ THREADS: tuple[Thread, ...] = (*OF_TRAINING, *OF_FILES)
 
 LEFT: tuple[Left, ...] = (
     Left(
-        "bghira/SimpleTuner#2353",
-        "asks for a forecast that the next checkpoint will not fit; no rule tells that yet",
-    ),
-    Left(
         "kohya-ss/musubi-tuner#66, unslothai/unsloth#2212",
         "what happened needs a kernel of a GPU: an fp8 base, a fused int8 multiplication",
     ),
     Left(
         "huggingface/peft#2500, huggingface/accelerate#3508, huggingface/trl#4416,"
         " deepspeedai/DeepSpeed#7900",
-        "several processes under ZeRO; what they leave on disk is that of huggingface/peft#1402 and #2892",
+        "several processes under ZeRO; what they leave on disk is that of the two of peft above",
     ),
     Left(
         "NVIDIA/Megatron-LM#5281 and #4378, LLNL/scr#174, NVIDIA-NeMo/Automodel#3254",

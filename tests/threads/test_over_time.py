@@ -13,7 +13,11 @@ import pytest
 from corpus import damage, training
 from corpus.families import FAMILIES
 from corpus.models import adapted, seed_torch, tiny_llama, tokens, train, trainable
-from threads.finding import healthy, said, scan, silent
+from sentinel.daemon.room import room_for_next
+from sentinel.flow import conclude
+from sentinel.inspecting import inspect
+from threads import simpletuner
+from threads.finding import RULES, healthy, said, scan, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +75,24 @@ def resume(start: Path, output: Path, *, steps: int) -> None:
     made = transformers.Trainer(model=model, args=arguments, train_dataset=data)
     made.remove_callback(transformers.PrinterCallback)
     made.train(resume_from_checkpoint=str(start))
+
+
+def test_bghira_simpletuner_2353(tmp_path: Path) -> None:
+    """The disk was full at the last checkpoint of a long run, which ended there. Told while the
+    training runs and one save too early to hurt, with what a checkpoint takes and what is free."""
+    seen = inspect(simpletuner.checkpoint(tmp_path))
+    takes = seen.checkpoint.size_bytes
+    full = conclude(seen, rules=RULES, free_bytes=takes - 1)
+    roomy = conclude(seen, rules=RULES, free_bytes=room_for_next(seen.checkpoint))
+
+    said(
+        full.verdict,
+        "disk-nearly-full",
+        "suspect",
+        "the next one does not fit: this checkpoint takes",
+        "are free where it lies; make room before the next save, or keep fewer checkpoints",
+    )
+    healthy(roomy.verdict)
 
 
 def test_axolotl_ai_cloud_axolotl_1310(tmp_path: Path, rng: np.random.Generator) -> None:
