@@ -26,6 +26,8 @@ asks that the same training or file without the fault does not get the finding.
 
 _LEFT_HEAD = """\
 ## Not rebuilt
+
+Threads that report what one above reports are not listed.
 """
 
 
