@@ -1,8 +1,9 @@
 """Write what the documentation says about the code from the code itself.
 
-`python docs/generate.py [DIRECTORY]` writes `cli.md`, `settings.md`, `support.md`, `rules.md` and
-`rule.schema.json` into this directory or another; tests hold that they are up to date. The tables
-of `health-log.md` and `scan.schema.json` are written by hand and held by tests too.
+`python docs/generate.py [DIRECTORY]` writes `cli.md`, `settings.md`, `support.md`, `threads.md`,
+`rules.md` and `rule.schema.json` into this directory or another; tests hold that they are up to
+date. The tables of `health-log.md` and `scan.schema.json` are written by hand and held by tests
+too.
 """
 # ruff: noqa: INP001 - a script beside the pages it writes
 
@@ -23,6 +24,7 @@ from sentinel.rules import pages
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from corpus import support
+from threads import page as threads
 
 CLI_PAGE = "cli.md"
 SETTINGS_PAGE = "settings.md"
@@ -189,6 +191,7 @@ def main(directory: Path) -> None:
         CLI_PAGE: render_cli(),
         SETTINGS_PAGE: render_settings(),
         support.PAGE: support.render(),
+        threads.PAGE: threads.render(),
     }
     for name, text in pages_.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
