@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from threads.finding import healthy, said, scan, silent
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 for name in ("peft", "diffusers"):
     pytest.importorskip(name)
+
+KINDS = (
+    *("attn1", "attn2", "audio_attn1", "audio_attn2"),
+    *("audio_to_video_attn", "video_to_audio_attn"),
+)
+"""The attentions of a block of LTX-2, each with a gate."""
 
 TOO_HIGH = 1e38
 """A learning rate from which no training comes back."""
@@ -82,16 +89,16 @@ def epoch(root: Path, model: Any, number: int) -> Path:
 
 def test_ostris_ai_toolkit_975(tmp_path: Path, rng: np.random.Generator) -> None:
     """Exactly 287 tensors are NaN, all of them lora_B of to_gate_logits; the user wrote a script
-    to see it. They are counted, and told as one pattern instead of 287 names."""
+    to see it. They are counted, and what their names share is told instead of 287 names."""
+    places = [(block, kind) for block in range(48) for kind in KINDS][:287]
     found = {}
     for name, value in (("broken", np.nan), ("whole", 0.01)):
         tensors: dict[str, np.ndarray] = {}
-        for block in range(287):
-            for module in ("to_q", "to_gate_logits"):
-                key = f"diffusion_model.transformer_blocks.{block}.attn1.{module}"
-                up = value if module == "to_gate_logits" else 0.01
-                tensors[f"{key}.lora_A.weight"] = rng.normal(0, 0.1, (2, 8)).astype("f4")
-                tensors[f"{key}.lora_B.weight"] = np.full((8, 2), up, "f4")
+        for (block, kind), module in product(places, ("to_q", "to_gate_logits")):
+            key = f"diffusion_model.transformer_blocks.{block}.{kind}.{module}"
+            up = value if module == "to_gate_logits" else 0.01
+            tensors[f"{key}.lora_A.weight"] = rng.normal(0, 0.1, (2, 8)).astype("f4")
+            tensors[f"{key}.lora_B.weight"] = np.full((8, 2), up, "f4")
         path = tmp_path / name / "ltx_000003000.safetensors"
         path.parent.mkdir()
         save_file(tensors, path, ai_toolkit.header(3000))
@@ -103,6 +110,7 @@ def test_ostris_ai_toolkit_975(tmp_path: Path, rng: np.random.Generator) -> None
         "faulty",
         "287 of 1148 tensors hold NaN at step 3000, 4592 in all",
         "the first in 'diffusion_model.transformer_blocks.0.attn1.to_gate_logits.lora_B.weight'",
+        "(F32, all of them '*.to_gate_logits.lora_B.weight')",
     )
     assert finding.tensor_count == 287
     silent(found["whole"].verdict, "nan-values")
