@@ -10,15 +10,13 @@ than information on a checkpoint of a healthy run.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cases import FAULTS
-
-_Z = 1.959964
+from rates import rate
 
 
 def main() -> int:
@@ -81,23 +79,6 @@ def first_caught(case: Mapping) -> int | None:
     wanted = FAULTS[case["fault"]].caught_by
     steps = (one["step"] for one in case["checkpoints"] if wanted & set(one["rules"]))
     return next(steps, None)
-
-
-def rate(hits: int, count: int) -> str:
-    """Return `hits of count`, with the 95 % interval of the rate."""
-    if not count:
-        return "none run"
-    low, high = wilson(hits, count)
-    return f"{hits} of {count} ({100 * low:.1f} to {100 * high:.1f} %)"
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Return Wilson's score interval of a rate."""
-    share = hits / count
-    middle = share + _Z**2 / (2 * count)
-    half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    scale = 1 + _Z**2 / count
-    return (max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
 
 
 if __name__ == "__main__":

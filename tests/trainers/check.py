@@ -27,6 +27,7 @@ ROOT = HERE.parents[1]
 PROBES = HERE / "probes"
 FACTS = HERE / "facts"
 NEEDS = HERE / "needs"
+NOT_SHARED = ("torchao",)
 TIMEOUT_S = 900
 LONGEST_LINE = 100
 
@@ -65,10 +66,20 @@ def interpreter_of(probe: Path, checkout: Path) -> str:
         needs = NEEDS / f"{probe.stem}.txt"
         install = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
         subprocess.run([own, *install, "--requirement", needs], check=True)
-        paths = {"base": str(place), "platbase": str(place)}
-        packages = Path(sysconfig.get_path("purelib", vars=paths))
-        (packages / "shared.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        _share(place)
     return str(own)
+
+
+def _share(place: Path) -> None:
+    """Let an environment see this one's packages, but for those that older libraries stumble at."""
+    shared = place / "shared"
+    shared.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if not package.name.startswith(NOT_SHARED) and package.suffix != ".pth":
+            (shared / package.name).symlink_to(package)
+    paths = {"base": str(place), "platbase": str(place)}
+    own = Path(sysconfig.get_path("purelib", vars=paths))
+    (own / "shared.pth").write_text(f"{shared}\n")
 
 
 def check(probe: Path, checkout: Path) -> bool:

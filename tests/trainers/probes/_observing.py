@@ -128,11 +128,11 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, list[object]]:
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON can hold it, anything else by its `repr`."""
+    """Return a value as JSON can hold it, anything else by its `repr` without an address."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
-        return repr(value)
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def without_times(facts: object) -> object:
