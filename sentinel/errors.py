@@ -87,6 +87,10 @@ class StateError(SentinelError):
     """The state directory, journal or health log cannot be used."""
 
 
+class GuardedError(StateError):
+    """A directory or run that another sentinel guards already."""
+
+
 class RepairError(SentinelError):
     """A repair that cannot be planned or done."""
 

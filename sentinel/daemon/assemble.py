@@ -69,7 +69,7 @@ def watching(
     """Open all that `sentinel watch` needs, and close it again."""
     places = places_of(config)
     plain = _once_each(roots)
-    _refuse_state_below(plain, places)
+    refuse_state_below(plain, places)
     with ExitStack() as stack:
         for root in plain:
             stack.enter_context(guarding_directory(places.state, root))
@@ -110,7 +110,7 @@ def supervising(
     """Open all that `sentinel run` needs, and close it again."""
     places = places_of(config)
     settings = replace(settings, roots=_once_each(settings.roots))
-    _refuse_state_below(settings.roots, places)
+    refuse_state_below(settings.roots, places)
     with ExitStack() as stack:
         for root in settings.roots:
             stack.enter_context(guarding_directory(places.state, root))
@@ -182,8 +182,8 @@ def _inspector(
     )
 
 
-def _refuse_state_below(roots: Sequence[Path], places: Places) -> None:
-    """Nothing of ours may lie where a trainer looks for checkpoints."""
+def refuse_state_below(roots: Sequence[Path], places: Places) -> None:
+    """Refuse to keep anything of ours where a trainer looks for checkpoints (ConfigError)."""
     for root in roots:
         for place in (places.state, places.log):
             if place.is_relative_to(os.path.realpath(root)):

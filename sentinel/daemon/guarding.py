@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sentinel.checkpoint import path_text
-from sentinel.errors import StateError
+from sentinel.errors import GuardedError, StateError
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _holding(state: Path, name: str, what: str, where: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise StateError(
+        raise GuardedError(
             what,
             where=f"'{where}'",
             fact="is already guarded by another sentinel",

@@ -21,10 +21,10 @@ from sentinel.machine.device import Device, device_from_settings, device_of_mach
 from sentinel.repairs.plan import START, Plan, Start, make_plan
 from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
 from sentinel.repairs.recipes import Precision, Recipe
-from sentinel.verdict import Finding
+from sentinel.verdict import Finding, Verdict
 
 
-def acting(judged: Judged, act_on: frozenset[str]) -> tuple[Finding, ...]:
+def acting(judged: Judged | Verdict, act_on: frozenset[str]) -> tuple[Finding, ...]:
     """Return the findings on which sentinel acts by itself.
 
     Critical ones of certain rules (counted on the bytes, no threshold), and those of likely
