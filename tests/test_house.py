@@ -41,7 +41,9 @@ EVERYTHING = """
 import importlib, pkgutil, sentinel
 names = [module.name for module in pkgutil.walk_packages(sentinel.__path__, "sentinel.")]
 assert len(names) > 50 and "sentinel.flow" in names, names
-for name in names:
+callbacks = {"sentinel.integrations.lightning", "sentinel.integrations.transformers"}
+assert callbacks < set(names)
+for name in set(names) - callbacks:  # they live in their host, which they import
     importlib.import_module(name)
 assert sentinel.scan is sentinel.flow.scan
 assert sentinel.judge is sentinel.flow.judge

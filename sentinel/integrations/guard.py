@@ -34,7 +34,7 @@ from sentinel.rules.load import load_rules
 from sentinel.rules.past import Past
 from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
-from sentinel.verdict import LEVELS
+from sentinel.verdict import LEVEL_OF, LEVELS
 
 Policy = Literal["stop", "report"]
 OnStop = Literal["exit", "return"]
@@ -268,7 +268,10 @@ def _tell(judgement: Judgement, last: Judgement | None) -> None:
 
 
 def _rules_of(judgement: Judgement) -> frozenset[str]:
-    return frozenset(found.rule for found in judgement.verdict.findings)
+    """Return the rules that make the verdict what it is."""
+    verdict = judgement.verdict
+    grave = (one for one in verdict.findings if LEVEL_OF[one.severity] == verdict.level)
+    return frozenset(found.rule for found in grave)
 
 
 def _refuse_unknown(name: str, value: str | None, known: Sequence[str]) -> None:

@@ -103,23 +103,18 @@ class SentinelCallback(Callback):
         lying = {path: _lying(path) for path in map(Path, named)}
         new = [path for path, lies in lying.items() if lies and lies != self._seen.get(path)]
         self._seen = lying
-        if not new:
-            return self._guard.stopped
-        return self._guard.saved(max(new, key=lambda path: _size(lying[path])), self._resumed_from)
+        return self._guard.saved(new[0], self._resumed_from) if new else self._guard.stopped
 
 
 def _names(trainer: Any) -> tuple[str, ...]:
-    """Return the files that the Trainer's ModelCheckpoints say they keep, the newest last."""
+    """Return what the Trainer's ModelCheckpoints say they keep; `last` and bare weights last."""
     names: dict[str, None] = {}
-    for callback in trainer.checkpoint_callbacks:
+    saving = trainer.checkpoint_callbacks
+    for callback in sorted(saving, key=lambda one: bool(getattr(one, "save_weights_only", False))):
         kept = getattr(callback, "best_k_models", {})
         best, last = (getattr(callback, f"{one}_model_path", "") for one in ("best", "last"))
         names |= dict.fromkeys(str(name) for name in (*kept, best, last) if name)
     return tuple(names)
-
-
-def _size(lies: Identity) -> int:
-    return sum(size_bytes for _, _, _, size_bytes, _ in lies)
 
 
 def _lying(path: Path) -> Identity:

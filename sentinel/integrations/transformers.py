@@ -56,6 +56,7 @@ class SentinelCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Open the record, and look at the checkpoint that the training goes on from."""
+        self._guard.renew()
         if is_first():
             output = Path(args.output_dir or ".")
             self._guard.begin(output, output, _resumed_from(args, state))

@@ -1,0 +1,115 @@
+"""Lightning's own Trainer with the callback in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.trainer
+
+torch = pytest.importorskip("torch")
+lightning = pytest.importorskip("pytorch_lightning")
+pytest.importorskip("peft")
+
+from corpus.models import tokens, trainable  # noqa: E402
+from integrations.training import adapted  # noqa: E402
+from sentinel.daemon.journal import Journal  # noqa: E402
+from sentinel.integrations.lightning import SentinelCallback, TrainingStopped  # noqa: E402
+
+
+class Module(lightning.LightningModule):
+    """A LoRA on a tiny Llama, which Adam breaks when all of it is in fp16."""
+
+    def __init__(self, dtype: str) -> None:
+        super().__init__()
+        self.model = adapted(dtype)
+
+    def training_step(self, _batch, _index):
+        return self.model(**tokens()).loss
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(trainable(self.model), lr=1e-3, foreach=False)
+
+
+def saving(out: Path, **options):
+    given = {"every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}", **options}
+    return lightning.callbacks.ModelCheckpoint(dirpath=out, **given)
+
+
+def fitted(dtype: str, callbacks, *, ckpt_path: Path | None = None, steps: int = 6):
+    trainer = lightning.Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=callbacks,
+    )  # fmt: skip
+    batches = torch.utils.data.DataLoader(torch.zeros(8, 1), batch_size=1)
+    trainer.fit(Module(dtype), batches, ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.mark.parametrize("options", [{}, {"save_last": True}, {"save_weights_only": True}])
+def test_a_training_that_goes_wrong_by_itself_is_stopped(tmp_path, options):
+    """The save of step 2 is seen when the next batch begins, and the fit ends after it."""
+    out, state = tmp_path / "out", tmp_path / "state"
+    callback = SentinelCallback(state=state)
+
+    with pytest.raises(TrainingStopped) as stopped:
+        fitted("float16", [callback, saving(out, **options)])
+
+    assert (stopped.value.code, callback.exit_code) == (76, 76)
+    assert {path.name for path in out.iterdir()} <= {"step=2.ckpt", "last.ckpt"}
+    assert "nan-values" in {one.rule for one in callback.judgement.verdict.findings}
+    journal = Journal(state / "journal.sqlite")
+    (run_id,) = journal.runs()
+    assert [(one.step, one.level) for one in journal.judged(run_id)] == [(2, "faulty")]
+    journal.close()
+
+
+def test_a_healthy_training_does_not_notice(tmp_path):
+    """The weights are the same bit for bit, and each save was judged, the last one too."""
+    state = tmp_path / "state"
+    callback = SentinelCallback(state=state)
+
+    fitted("float32", [saving(tmp_path / "with", save_last=True), callback])
+    fitted("float32", [saving(tmp_path / "without", save_last=True)])
+
+    assert callback.exit_code == 0
+    names = {path.name for path in (tmp_path / "without").iterdir()}
+    assert {path.name for path in (tmp_path / "with").iterdir()} == names
+    for name in names:
+        ours, theirs = (
+            torch.load(tmp_path / one / name, weights_only=False)["state_dict"]
+            for one in ("with", "without")
+        )
+        assert list(ours) == list(theirs)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    journal = Journal(state / "journal.sqlite")
+    (run_id,) = journal.runs()
+    judged = [(one.step, one.level, one.path.name) for one in journal.judged(run_id)]
+    assert judged == [(step, "healthy", f"step={step}.ckpt") for step in (2, 4, 6)]
+    journal.close()
+
+
+def test_saves_under_one_name_are_each_judged(tmp_path):
+    """`last.ckpt` alone, written again and again, is a checkpoint each time."""
+    state = tmp_path / "state"
+    saves = saving(tmp_path / "out", save_top_k=0, save_last=True, filename=None)
+
+    fitted("float32", [saves, SentinelCallback(state=state)])
+
+    journal = Journal(state / "journal.sqlite")
+    steps = [one.step for run_id in journal.runs() for one in journal.judged(run_id)]
+    assert steps == [2, 4, 6]
+    journal.close()
+
+
+def test_a_resumed_training_knows_what_it_began_from(tmp_path, history_rule):
+    """The first save of the second fit has the checkpoint it was resumed from as its history."""
+    out = tmp_path / "out"
+    fitted("float32", [saving(out)], steps=2)
+    callback = SentinelCallback(rules=[history_rule], act_on=["history-known"], on_stop="return")
+
+    fitted("float32", [saving(out), callback], ckpt_path=out / "step=2.ckpt")
+
+    assert callback.exit_code == 76
+    assert callback.judgement.verdict.reason == "step 4 comes after step 2"
