@@ -236,7 +236,7 @@ def test_without_a_place_for_its_log_it_judges_all_the_same(tmp_path, caplog, be
     assert sum("the training goes on" in one for one in warnings(caplog)) == 1
 
 
-def test_the_settings_file_counts(tmp_path, caplog):
+def test_the_settings_file_counts(tmp_path):
     """`sentinel.yaml` in the working directory holds here as on the command line."""
     Path("sentinel.yaml").write_text("policy: report\nrules: {off: [nan-values]}\n")
     callback = SentinelCallback()
@@ -263,14 +263,12 @@ def test_a_wrong_call_is_an_error_before_the_training(options, words):
         SentinelCallback(**options)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux shows what is open")
 def test_nothing_is_left_open(tmp_path):
     """After a training no lock, journal or file of ours is held by the process."""
-    before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else None
-    callbacks = [SentinelCallback(state=tmp_path / "state")]
+    state = tmp_path / "state"
 
-    trainer(tmp_path / "out", dtype="float32", callbacks=callbacks).train()
+    trainer(tmp_path / "out", dtype="float32", callbacks=[SentinelCallback(state=state)]).train()
 
-    if before is None:
-        pytest.skip("only Linux shows what a process holds")
-    held = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
-    assert [path for path in held if str(tmp_path / "state") in path] == []
+    held = [os.path.realpath(open_file) for open_file in Path("/proc/self/fd").iterdir()]
+    assert [path for path in held if path.startswith(str(state))] == []
