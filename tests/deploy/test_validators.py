@@ -1,4 +1,4 @@
-"""Each file of `deploy/` by the validator that its own kind has; one that is not here is skipped."""
+"""Each file of `deploy/` by the validator of its kind; one that is not installed is skipped."""
 
 from __future__ import annotations
 
