@@ -7,7 +7,7 @@
                 accelerator.save_state(f"out/checkpoint-{step}")
                 check(f"out/checkpoint-{step}")
 
-Needs the extra `accelerate`; of it only torch.distributed is used, which Accelerate sets up.
+Nothing of Accelerate is needed but the process group of torch.distributed that it sets up.
 """
 
 from __future__ import annotations

@@ -140,14 +140,19 @@ class Guard:
         ``run`` is the name its checkpoints share, ``resumed_from`` the checkpoint it goes on
         from: that one is judged too, as the first one's history, but never stops anything.
         """
-        self._harmless(self._begin, run, directory, resumed_from, otherwise=None)
+        places = (run.absolute(), directory.absolute())
+        since = None if resumed_from is None else resumed_from.absolute()
+        self._harmless(self._begin, *places, since, otherwise=None)
 
     def saved(self, path: Path, resumed_from: Path | None = None) -> bool:
         """Judge a checkpoint that was just written whole; tell whether the training must stop.
 
         The first save begins the training where nobody did; see `begin` for ``resumed_from``.
         """
-        return self._harmless(self._saved, path, resumed_from, otherwise=self._stopped)
+        place = path.absolute()
+        if not self._begun:
+            self.begin(Path(group_of(place)), place.parent, resumed_from)
+        return self._harmless(self._saved, place, otherwise=self._stopped)
 
     def heard(self, must_stop: bool) -> bool:  # noqa: FBT001 - what the first process said
         """Take over on this process what the first one said, and return it."""
@@ -202,9 +207,7 @@ class Guard:
             LOGGER.warning("%s; the checkpoints are left to that one", error)
             return None
 
-    def _saved(self, path: Path, resumed_from: Path | None) -> bool:
-        if not self._begun:
-            self._begin(Path(group_of(path)), path.parent, resumed_from)
+    def _saved(self, path: Path) -> bool:
         if self._aside:
             return False
         judged = [self._judge(candidate.path) for candidate in discover(path)]

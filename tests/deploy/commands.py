@@ -60,14 +60,12 @@ def _all() -> Iterator[tuple[str, Words]]:
     services = compose()["services"]
     yield "compose.yaml: sentinel", ["sentinel", *services["sentinel"]["command"]]
     yield "compose.yaml: trainer", services["trainer"]["command"]
-    for number, line in enumerate(
-        re.findall(r"^CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
-    ):
+    defaults = re.findall(r"^CMD (\[.*\])$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    for number, line in enumerate(defaults):
         words = yaml.safe_load(line)
         yield f"Dockerfile: {number}", words if words[0] == "sentinel" else ["sentinel", *words]
     for script in (SBATCH, PAGE):
-        for line in re.findall(
-            r"^ *(sentinel \w.*)$", script.read_text(encoding="utf-8"), re.MULTILINE
-        ):
+        text = script.read_text(encoding="utf-8")
+        for line in re.findall(r"^ *(sentinel \w.*)$", text, re.MULTILINE):
             words = shlex.split(line.removesuffix("&"), comments=True)
             yield f"{script.name}: {line[:60]}", [word.strip("\\") for word in words]

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 pytestmark = pytest.mark.trainer
 
 torch = pytest.importorskip("torch")
-lightning = pytest.importorskip("pytorch_lightning")
+pytest.importorskip("pytorch_lightning")
 pytest.importorskip("peft")
 
-from corpus.models import tokens, trainable  # noqa: E402
-from integrations.training import adapted  # noqa: E402
+from integrations.lightning_training import fitted, saving  # noqa: E402
 from sentinel.daemon.journal import Journal  # noqa: E402
 from sentinel.integrations.lightning import SentinelCallback, TrainingStopped  # noqa: E402
-
-
-class Module(lightning.LightningModule):
-    """A LoRA on a tiny Llama, which Adam breaks when all of it is in fp16."""
-
-    def __init__(self, dtype: str) -> None:
-        super().__init__()
-        self.model = adapted(dtype)
-
-    def training_step(self, _batch, _index):
-        return self.model(**tokens()).loss
-
-    def configure_optimizers(self):
-        return torch.optim.AdamW(trainable(self.model), lr=1e-3, foreach=False)
-
-
-def saving(out: Path, **options):
-    given = {"every_n_train_steps": 2, "save_top_k": -1, "filename": "{step}", **options}
-    return lightning.callbacks.ModelCheckpoint(dirpath=out, **given)
-
-
-def fitted(dtype: str, callbacks, *, ckpt_path: Path | None = None, steps: int = 6):
-    trainer = lightning.Trainer(
-        max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=callbacks,
-    )  # fmt: skip
-    batches = torch.utils.data.DataLoader(torch.zeros(8, 1), batch_size=1)
-    trainer.fit(Module(dtype), batches, ckpt_path=ckpt_path)
-    return trainer
 
 
 @pytest.mark.parametrize("options", [{}, {"save_last": True}, {"save_weights_only": True}])

@@ -18,6 +18,7 @@ PROGRAM = Path(__file__).parent / "programs" / "two_ranks.py"
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
+pytest.importorskip("pytorch_lightning")
 
 
 def test_one_process_judges_and_all_hear_it(tmp_path):
@@ -42,6 +43,9 @@ def test_one_process_judges_and_all_hear_it(tmp_path):
     ]
     assert [one["loop"] for one in heard] == [
         {"step": 1, "code": 76, "judged": judged} for judged in (True, False)
+    ]
+    assert [one["lightning"] for one in heard] == [
+        {"code": 76, "judged": judged} for judged in (True, False)
     ]
     journal = Journal(tmp_path / "state" / "journal.sqlite")
     (run_id,) = journal.runs()

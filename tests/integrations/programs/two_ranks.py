@@ -1,6 +1,7 @@
 """One process of two that train together: what it heard of the verdicts, as JSON.
 
-Transformers' Trainer first, then a loop of its own; both with a LoRA that Adam breaks in fp16.
+Transformers' Trainer, a loop of its own, and Lightning's Trainer; each with a LoRA that Adam
+breaks in fp16.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import torch
 import torch.distributed as dist
 
 from corpus.models import tokens, trainable
+from integrations.lightning_training import fitted, saving
 from integrations.training import adapted, trainer
 from sentinel.integrations.accelerate import guard
+from sentinel.integrations.lightning import SentinelCallback as LightningCallback
 from sentinel.integrations.transformers import SentinelCallback, TrainingStopped
 
 
@@ -53,9 +56,24 @@ def with_loop(root: Path, rank: int) -> dict[str, object]:
     return {"step": step, "code": check.exit_code, "judged": check.judgement is not None}
 
 
+def with_lightning(root: Path) -> dict[str, object]:
+    callback = LightningCallback()
+    try:
+        fitted("float16", [callback, saving(root / "lightning")], strategy="ddp", devices=2)
+    except TrainingStopped as stopped:
+        code = stopped.code
+    else:
+        code = None
+    return {"code": code, "judged": callback.judgement is not None}
+
+
 def main(root: Path) -> None:
     rank = int(os.environ["RANK"])
-    heard = {"trainer": with_trainer(root), "loop": with_loop(root, rank)}
+    heard = {
+        "trainer": with_trainer(root),
+        "loop": with_loop(root, rank),
+        "lightning": with_lightning(root),
+    }
     (root / f"rank-{rank}.json").write_text(json.dumps(heard))
     dist.destroy_process_group()
 
