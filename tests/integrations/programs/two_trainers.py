@@ -1,7 +1,6 @@
 """One process of two that train together: what it heard of the verdicts, as JSON.
 
-Transformers' Trainer, a loop of its own, and Lightning's Trainer; each with a LoRA that Adam
-breaks in fp16.
+Transformers' Trainer, then Lightning's; each with a LoRA that Adam breaks in fp16.
 """
 
 from __future__ import annotations
@@ -13,13 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import torch
 import torch.distributed as dist
 
-from corpus.models import tokens, trainable
 from integrations.lightning_training import fitted, saving
-from integrations.training import adapted, trainer
-from sentinel.integrations.accelerate import guard
+from integrations.training import trainer
 from sentinel.integrations.lightning import SentinelCallback as LightningCallback
 from sentinel.integrations.transformers import SentinelCallback, TrainingStopped
 
@@ -41,21 +37,6 @@ def with_trainer(root: Path) -> dict[str, object]:
     }
 
 
-def with_loop(root: Path, rank: int) -> dict[str, object]:
-    model = adapted("float16")
-    optimizer = torch.optim.AdamW(trainable(model), lr=1e-3, foreach=False)
-    with guard(on_stop="return") as check:
-        for step in (1, 2):
-            model(**tokens()).loss.backward()
-            optimizer.step()
-            path = root / "loop" / f"checkpoint-{step}"
-            if rank == 0:
-                model.save_pretrained(path)
-            if check(path):
-                break
-    return {"step": step, "code": check.exit_code, "judged": check.judgement is not None}
-
-
 def with_lightning(root: Path) -> dict[str, object]:
     callback = LightningCallback()
     try:
@@ -71,7 +52,6 @@ def main(root: Path) -> None:
     rank = int(os.environ["RANK"])
     heard = {
         "trainer": with_trainer(root),
-        "loop": with_loop(root, rank),
         "lightning": with_lightning(root),
     }
     (root / f"rank-{rank}.json").write_text(json.dumps(heard))
