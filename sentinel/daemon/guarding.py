@@ -18,16 +18,23 @@ from sentinel.errors import GuardedError, StateError
 
 
 @contextmanager
-def guarding_directory(state: Path, root: Path) -> Iterator[None]:
-    """Hold the lock of one watched directory, under whatever name it was given."""
-    with _holding(state, f"directory-{_digest(root)}", "directory", path_text(root)):
+def guarding_directory(state: Path, root: Path, *, again: bool = False) -> Iterator[None]:
+    """Hold the lock of one watched directory, under whatever name it was given.
+
+    With ``again`` this process may hold it already, if it was taken so before: a training that
+    was broken off in a notebook has let nothing go.
+    """
+    with _holding(state, f"directory-{_digest(root)}", "directory", path_text(root), again=again):
         yield
 
 
 @contextmanager
-def guarding_run(state: Path, run_id: str) -> Iterator[None]:
-    """Hold the lock of one run: whoever watches a directory around it leaves it alone."""
-    with _holding(state, _run_name(run_id), "run", run_id):
+def guarding_run(state: Path, run_id: str, *, again: bool = False) -> Iterator[None]:
+    """Hold the lock of one run: whoever watches a directory around it leaves it alone.
+
+    ``again`` as in `guarding_directory`.
+    """
+    with _holding(state, _run_name(run_id), "run", run_id, again=again):
         yield
 
 
@@ -46,9 +53,9 @@ def is_guarded(state: Path, run_id: str) -> bool:
 
 
 @contextmanager
-def _holding(state: Path, name: str, what: str, where: str) -> Iterator[None]:
+def _holding(state: Path, name: str, what: str, where: str, *, again: bool) -> Iterator[None]:
     path = _path(state, name)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=0, is_singleton=again)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

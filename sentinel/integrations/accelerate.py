@@ -48,8 +48,7 @@ class Check:
         `if accelerator.is_main_process:`. They wait for each other, rank 0 judges. With
         ``on_stop`` "exit" a stop raises TrainingStopped instead, on every process.
         """
-        saved = Path(path)
-        must_stop = told_by_first(lambda: self._guard.saved(saved, self._resumed_from))
+        must_stop = told_by_first(lambda: self._guard.saved(path, self._resumed_from))
         if self._guard.heard(must_stop):
             self._guard.end()
         return must_stop

@@ -11,10 +11,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypedDict, TypeVar
+from typing import TypeVar
 
 from sentinel.checkpoint import path_text
 from sentinel.config import load_config
@@ -22,38 +21,33 @@ from sentinel.daemon.assemble import places_of
 from sentinel.daemon.process_tree import MARK
 from sentinel.daemon.recording import Times
 from sentinel.daemon.repairing import acting
+from sentinel.daemon.room import room_for_next
 from sentinel.daemon.supervise import ENDED_FAULTY, STOPPED_BY_POLICY
-from sentinel.errors import ConfigError, GuardedError, SentinelError
+from sentinel.errors import GuardedError, SentinelError
 from sentinel.flow import Inspected, Judgement, conclude, inspect, past_after
 from sentinel.formats.base import read_base
 from sentinel.formats.naming import group_of
 from sentinel.formats.opening import discover
+from sentinel.integrations.options import (
+    OnStop,
+    Options,
+    Policy,
+    paths_of,
+    refuse_unknown,
+    rule_ids,
+)
 from sentinel.integrations.record import Record
 from sentinel.rules.baseline import read_baseline
 from sentinel.rules.load import load_rules
 from sentinel.rules.past import Past
-from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.verdict import LEVEL_OF, LEVELS
 
-Policy = Literal["stop", "report"]
-OnStop = Literal["exit", "return"]
 Told = TypeVar("Told")
 
 LOGGER = logging.getLogger("sentinel")
 
-
-class Options(TypedDict, total=False):
-    """What a `Guard` may be given, under the same names by every callback."""
-
-    policy: Policy | None
-    act_on: Iterable[str] | None
-    base: str | Path | None
-    rules: Sequence[str | Path]
-    state: str | Path | None
-    log: str | Path | None
-    config: str | Path | None
-    on_stop: OnStop
+__all__ = ["Guard", "Options", "TrainingStopped"]
 
 
 class TrainingStopped(SystemExit):
@@ -80,24 +74,24 @@ class Guard:
         self,
         *,
         policy: Policy | None = None,
-        act_on: Iterable[str] | None = None,
+        act_on: str | Iterable[str] | None = None,
         base: str | Path | None = None,
-        rules: Sequence[str | Path] = (),
+        rules: str | Path | Sequence[str | Path] = (),
         state: str | Path | None = None,
         log: str | Path | None = None,
         config: str | Path | None = None,
         on_stop: OnStop = "exit",
     ) -> None:
-        _refuse_unknown("policy", policy, ("stop", "report"))
-        _refuse_unknown("on_stop", on_stop, ("exit", "return"))
+        refuse_unknown("policy", policy, ("stop", "report"))
+        refuse_unknown("on_stop", on_stop, ("exit", "return"))
         settings = load_config(None if config is None else Path(config), Path.cwd())
         given = {"state": state and Path(state), "log": log and Path(log)}
         settings = settings.model_copy(update={name: at for name, at in given.items() if at})
-        known = load_rules([Path(path) for path in rules], settings.rules)
+        known = load_rules(paths_of(rules), settings.rules)
         # From inside a training nothing can be started again: `auto` stops, too.
         self._stops = (policy or settings.policy) != "report"
         self._exits = on_stop == "exit"
-        self._act_on = frozenset(settings.act_on) if act_on is None else _rule_ids(act_on, known)
+        self._act_on = frozenset(settings.act_on) if act_on is None else rule_ids(act_on, known)
         self._places = places_of(settings) if settings.state or settings.log else None
         self._conclude = partial(
             conclude,
@@ -144,15 +138,12 @@ class Guard:
         since = None if resumed_from is None else resumed_from.absolute()
         self._harmless(self._begin, *places, since, otherwise=None)
 
-    def saved(self, path: Path, resumed_from: Path | None = None) -> bool:
+    def saved(self, path: str | Path, resumed_from: Path | None = None) -> bool:
         """Judge a checkpoint that was just written whole; tell whether the training must stop.
 
         The first save begins the training where nobody did; see `begin` for ``resumed_from``.
         """
-        place = path.absolute()
-        if not self._begun:
-            self.begin(Path(group_of(place)), place.parent, resumed_from)
-        return self._harmless(self._saved, place, otherwise=self._stopped)
+        return self._harmless(self._saved, path, resumed_from, otherwise=self._stopped)
 
     def heard(self, must_stop: bool) -> bool:  # noqa: FBT001 - what the first process said
         """Take over on this process what the first one said, and return it."""
@@ -182,7 +173,9 @@ class Guard:
         self._begun = True
         if MARK in os.environ:
             self._aside = True
-            LOGGER.info("the training is under `sentinel run`, which judges its checkpoints")
+            LOGGER.info(
+                "sentinel: the training is under `sentinel run`, which judges its checkpoints"
+            )
             return
         self._record = self._harmless(self._opened, run, directory, otherwise=None)
         if self._aside:
@@ -204,19 +197,22 @@ class Guard:
             return Record(self._places, run, directory)
         except GuardedError as error:
             self._aside = True
-            LOGGER.warning("%s; the checkpoints are left to that one", error)
+            _say(logging.WARNING, f"{error}; the checkpoints are left to that one")
             return None
 
-    def _saved(self, path: Path) -> bool:
+    def _saved(self, path: str | Path, resumed_from: Path | None) -> bool:
+        place = Path(path).absolute()
+        if not self._begun:
+            self.begin(Path(group_of(place)), place.parent, resumed_from)
         if self._aside:
             return False
-        judged = [self._judge(candidate.path) for candidate in discover(path)]
+        judged = [self._judge(candidate.path) for candidate in discover(place)]
         self._newest = max(judged, key=lambda one: LEVELS.index(one.verdict.level), default=None)
         asking = [found for one in judged for found in acting(one.verdict, self._act_on)]
         if asking and self._stops and not self._stopped:
             self._stopped = True
             rules = ", ".join(dict.fromkeys(found.rule for found in asking))
-            LOGGER.error("the training is stopped (%s), exit code %s", rules, self.exit_code)
+            _say(logging.ERROR, f"the training is stopped ({rules}), exit code {self.exit_code}")
             if self._record is not None:
                 self._harmless(self._record.stopped, rules, otherwise=None)
         return self._stopped
@@ -225,7 +221,11 @@ class Guard:
         began_at, began_s = datetime.now(UTC), time.monotonic()
         inspected = inspect(path, digest=True)
         last = self._last.get(group_of(path))
-        judgement = self._conclude(inspected, past=self._past(inspected, last))
+        judgement = self._conclude(
+            inspected,
+            past=self._past(inspected, last),
+            free_bytes=room_for_next(inspected.checkpoint),
+        )
         self._last[group_of(path)] = judgement
         _tell(judgement, last)
         if self._record is not None:
@@ -249,14 +249,13 @@ class Guard:
         """Return what ``act`` does; what it raises is logged once, and the training goes on."""
         try:
             return act(*given)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nothing of ours may end a training
             expected = isinstance(error, SentinelError)
             message = str(error) if expected else f"a bug ({type(error).__name__}: {error})"
             if message not in self._logged:
                 self._logged.add(message)
-                LOGGER.warning(
-                    "%s; the training goes on", message, exc_info=None if expected else error
-                )
+                trace = None if expected else error
+                _say(logging.WARNING, f"{message}; the training goes on", trace)
             return otherwise
 
 
@@ -267,7 +266,12 @@ def _tell(judgement: Judgement, last: Judgement | None) -> None:
     is_news = verdict.level != "healthy" and not _rules_of(judgement) <= known
     reason = f": {verdict.reason}" if verdict.reason else ""
     text = f"'{path_text(judgement.checkpoint.path)}' is {verdict.level}{reason}"
-    LOGGER.log(logging.WARNING if is_news else logging.INFO, "%s", text)
+    _say(logging.WARNING if is_news else logging.INFO, text)
+
+
+def _say(level: int, message: str, error: Exception | None = None) -> None:
+    # Where nobody has set up logging, Python shows the bare message.
+    LOGGER.log(level, "sentinel: %s", message, exc_info=error)
 
 
 def _rules_of(judgement: Judgement) -> frozenset[str]:
@@ -275,18 +279,3 @@ def _rules_of(judgement: Judgement) -> frozenset[str]:
     verdict = judgement.verdict
     grave = (one for one in verdict.findings if LEVEL_OF[one.severity] == verdict.level)
     return frozenset(found.rule for found in grave)
-
-
-def _refuse_unknown(name: str, value: str | None, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        words = " or ".join(f"'{word}'" for word in known)
-        raise ConfigError(name, where=f"'{value}'", fact="is not known", todo=f"it is {words}")
-
-
-def _rule_ids(names: Iterable[str], rules: Sequence[Rule]) -> frozenset[str]:
-    wanted, known = frozenset(names), [rule.id for rule in rules]
-    for name in sorted(wanted.difference(known)):
-        near = get_close_matches(name, known, n=1)
-        todo = f"did you mean '{near[0]}'?" if near else "`sentinel rules list` names them"
-        raise ConfigError("rule in act_on", where=f"'{name}'", fact="is not known", todo=todo)
-    return wanted

@@ -35,11 +35,11 @@ class Record:
     def __init__(self, places: Places, run: Path, directory: Path) -> None:
         refuse_state_below((directory,), places)
         with ExitStack() as stack:
-            stack.enter_context(guarding_directory(places.state, directory))
+            stack.enter_context(guarding_directory(places.state, directory, again=True))
             self._journal = Journal(places.journal)
             stack.callback(self._journal.close)
             run_id = self._journal.bind_run((run,))
-            stack.enter_context(guarding_run(places.state, run_id))
+            stack.enter_context(guarding_run(places.state, run_id, again=True))
             self._held = stack.pop_all()
         log = HealthLog(places.log)
         self._recorder = Recorder(self._journal, log)

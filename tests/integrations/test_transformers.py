@@ -114,7 +114,7 @@ def test_a_script_may_end_in_its_own_way(tmp_path):
 
 def test_likely_rules_act_where_the_user_says_so(tmp_path, history_rule):
     """What came before is known from the second save on, and `act_on` stops by it."""
-    callback = SentinelCallback(rules=[history_rule], act_on=["history-known"], on_stop="return")
+    callback = SentinelCallback(rules=history_rule, act_on="history-known", on_stop="return")
     training = trainer(tmp_path / "out", dtype="float32", callbacks=[callback])
 
     training.train()
@@ -192,6 +192,28 @@ def test_a_run_that_is_guarded_already_is_left_alone(tmp_path, caplog):
 
     assert callback.judgement is None
     assert [one for one in warnings(caplog) if "already guarded by another sentinel" in one]
+
+
+def test_a_training_that_was_broken_off_does_not_guard_its_run_for_ever(tmp_path):
+    """Tried again in the same notebook with a new callback, it is judged."""
+
+    class Breaking(transformers.TrainerCallback):
+        def on_save(self, *_args, **_named):
+            raise InterruptedError
+
+    state, out = tmp_path / "state", tmp_path / "out"
+    first, second = SentinelCallback(state=state), SentinelCallback(state=state)
+    with pytest.raises(InterruptedError):
+        trainer(out, dtype="float32", callbacks=[first, Breaking()]).train()
+
+    trainer(out, dtype="float32", callbacks=[second]).train()
+
+    (run_id,) = runs_of(state)
+    assert first.judgement.checkpoint.step == EVERY
+    assert second.judgement.checkpoint.step == STEPS
+    journal = Journal(state / "journal.sqlite")
+    assert [one.attempt for one in journal.judged(run_id)] == [1, 2, 2, 2]
+    journal.close()
 
 
 def test_under_sentinel_run_the_callback_stands_aside(tmp_path, monkeypatch):
