@@ -136,14 +136,14 @@ class Guard:
         """
         places = (run.absolute(), directory.absolute())
         since = None if resumed_from is None else resumed_from.absolute()
-        self._harmless(self._begin, *places, since, otherwise=None)
+        self.harmless(self._begin, *places, since, otherwise=None)
 
     def saved(self, path: str | Path, resumed_from: Path | None = None) -> bool:
         """Judge a checkpoint that was just written whole; tell whether the training must stop.
 
         The first save begins the training where nobody did; see `begin` for ``resumed_from``.
         """
-        return self._harmless(self._saved, path, resumed_from, otherwise=self._stopped)
+        return self.harmless(self._saved, path, resumed_from, otherwise=self._stopped)
 
     def heard(self, must_stop: bool) -> bool:  # noqa: FBT001 - what the first process said
         """Take over on this process what the first one said, and return it."""
@@ -152,7 +152,7 @@ class Guard:
 
     def close(self) -> None:
         """Close the record and let the run go."""
-        self._harmless(self._end, otherwise=None)
+        self.harmless(self._end, otherwise=None)
 
     def renew(self) -> None:
         """Be as before the first training: another one begins in the same process."""
@@ -168,6 +168,19 @@ class Guard:
         if self._stopped and self._exits:
             raise TrainingStopped(self.exit_code)
 
+    def harmless(self, act: Callable[..., Told], *given: object, otherwise: Told) -> Told:
+        """Return what ``act`` does; what it raises is logged once, and the training goes on."""
+        try:
+            return act(*given)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may end a training
+            expected = isinstance(error, SentinelError)
+            message = str(error) if expected else f"a bug ({type(error).__name__}: {error})"
+            if message not in self._logged:
+                self._logged.add(message)
+                trace = None if expected else error
+                _say(logging.WARNING, f"{message}; the training goes on", trace)
+            return otherwise
+
     def _begin(self, run: Path, directory: Path, resumed_from: Path | None) -> None:
         self.renew()
         self._begun = True
@@ -177,13 +190,13 @@ class Guard:
                 "sentinel: the training is under `sentinel run`, which judges its checkpoints"
             )
             return
-        self._record = self._harmless(self._opened, run, directory, otherwise=None)
+        self._record = self.harmless(self._opened, run, directory, otherwise=None)
         if self._aside:
             return
         if resumed_from is not None and os.path.lexists(resumed_from):
-            self._harmless(self._look_back, run, resumed_from, otherwise=None)
+            self.harmless(self._look_back, run, resumed_from, otherwise=None)
         if self._record is not None:
-            self._harmless(self._record.begin, resumed_from, otherwise=None)
+            self.harmless(self._record.begin, resumed_from, otherwise=None)
 
     def _look_back(self, run: Path, resumed_from: Path) -> None:
         """Judge what the training begins from, unless the record knows it already."""
@@ -214,7 +227,7 @@ class Guard:
             rules = ", ".join(dict.fromkeys(found.rule for found in asking))
             _say(logging.ERROR, f"the training is stopped ({rules}), exit code {self.exit_code}")
             if self._record is not None:
-                self._harmless(self._record.stopped, rules, otherwise=None)
+                self.harmless(self._record.stopped, rules, otherwise=None)
         return self._stopped
 
     def _judge(self, path: Path) -> Judgement:
@@ -230,7 +243,7 @@ class Guard:
         _tell(judgement, last)
         if self._record is not None:
             times = Times(began_at, began_at, measure_s=time.monotonic() - began_s)
-            self._harmless(self._record.keep, judgement, times, otherwise=None)
+            self.harmless(self._record.keep, judgement, times, otherwise=None)
         return judgement
 
     def _past(self, inspected: Inspected, last: Judgement | None) -> Past:
@@ -238,25 +251,12 @@ class Guard:
         if last is not None or self._record is None:
             return past_after(last)
         nothing: Past = ()
-        return self._harmless(self._record.past, inspected.checkpoint, otherwise=nothing)
+        return self.harmless(self._record.past, inspected.checkpoint, otherwise=nothing)
 
     def _end(self) -> None:
         if self._record is not None:
             record, self._record = self._record, None
             record.close(self._newest.verdict.level if self._newest else None)
-
-    def _harmless(self, act: Callable[..., Told], *given: object, otherwise: Told) -> Told:
-        """Return what ``act`` does; what it raises is logged once, and the training goes on."""
-        try:
-            return act(*given)
-        except Exception as error:  # noqa: BLE001 - nothing of ours may end a training
-            expected = isinstance(error, SentinelError)
-            message = str(error) if expected else f"a bug ({type(error).__name__}: {error})"
-            if message not in self._logged:
-                self._logged.add(message)
-                trace = None if expected else error
-                _say(logging.WARNING, f"{message}; the training goes on", trace)
-            return otherwise
 
 
 def _tell(judgement: Judgement, last: Judgement | None) -> None:

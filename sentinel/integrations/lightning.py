@@ -66,6 +66,9 @@ class SentinelCallback(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Note what lies there already, and what the training goes on from."""
         self._guard.renew()
+        self._guard.harmless(self._begin, trainer, otherwise=None)
+
+    def _begin(self, trainer: Any) -> None:
         self._resumed_from = Path(trainer.ckpt_path) if trainer.ckpt_path else None
         self._saving, self._named = False, _names(trainer)
         self._seen = {path: _lying(path) for path in map(Path, self._named)}
@@ -91,12 +94,15 @@ class SentinelCallback(Callback):
 
     def _look(self, trainer: Any) -> None:
         # Both are the same on every process, so all of them look or none does.
-        named = _names(trainer)
+        named = self._guard.harmless(_names, trainer, otherwise=self._named)
         if not self._saving and named == self._named:
             return
         self._saving, self._named = False, named
-        if self._guard.heard(told_by_first(lambda: self._judged(named))):
+        if self._guard.heard(told_by_first(lambda: self._judged_harmlessly(named))):
             trainer.should_stop = True
+
+    def _judged_harmlessly(self, named: Sequence[str]) -> bool:
+        return self._guard.harmless(self._judged, named, otherwise=self._guard.stopped)
 
     def _judged(self, named: Sequence[str]) -> bool:
         """Judge the new save; several since the last batch are one state under several names."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from transformers import TrainerCallback
 
+from sentinel.formats.naming import step_of_path
 from sentinel.integrations.guard import Guard, Options, TrainingStopped
 from sentinel.integrations.processes import is_first, told_by_first
 
@@ -59,7 +60,8 @@ class SentinelCallback(TrainerCallback):
         self._guard.renew()
         if is_first():
             output = Path(args.output_dir or ".")
-            self._guard.begin(output, output, _resumed_from(args, state))
+            resumed_from = self._guard.harmless(_resumed_from, args, state, otherwise=None)
+            self._guard.begin(output, output, resumed_from)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -81,10 +83,12 @@ class SentinelCallback(TrainerCallback):
 def _resumed_from(args: TrainingArguments, state: TrainerState) -> Path | None:
     """Return the checkpoint a resumed training begins from, if it can be told.
 
-    What `train(resume_from_checkpoint=...)` was given is not passed on to callbacks; it is
-    almost always the one of this step in the output directory.
+    What `train(resume_from_checkpoint=...)` was given is not passed on to callbacks, only what
+    the script was; else it is almost always the one of this step in the output directory.
     """
-    if not state.global_step:
+    step, given = state.global_step, args.resume_from_checkpoint
+    if not step:
         return None
-    given = args.resume_from_checkpoint
-    return Path(given or Path(args.output_dir or ".") / f"checkpoint-{state.global_step}")
+    if isinstance(given, str) and step_of_path(Path(given)) == step:
+        return Path(given)
+    return Path(args.output_dir or ".") / f"checkpoint-{step}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from sentinel.daemon.journal import Journal
 from sentinel.daemon.process_tree import MARK
 from sentinel.integrations.accelerate import TrainingStopped, guard
 from sentinel.integrations.guard import Guard
+from sentinel.integrations.options import Options
 
 ALONE = """
 import sys
@@ -24,6 +28,16 @@ with guard() as check:
         check(f"cat-step{step:08}.safetensors")
 print("went on")
 """
+
+
+KILLED = """
+import os, signal
+from sentinel.integrations.accelerate import guard
+with guard(state="state") as check:
+    check("out/cat-step00000001.safetensors")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+PAGE = Path(__file__).parents[2] / "docs" / "inside.md"
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +112,29 @@ def test_the_block_of_a_stopped_loop_ends_by_its_own_exception(tmp_path):
     assert stopped.value.__context__ is None
     with guard(state=tmp_path / "state", on_stop="return") as again:
         assert again(path) is True
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
+def test_after_a_kill_the_next_training_has_the_run(tmp_path):
+    """The locks end with the process, and the next attempt is another one of the same run."""
+    (tmp_path / "out").mkdir()
+    save(tmp_path / "out" / "cat-step00000001.safetensors")
+    subprocess.run([sys.executable, "-c", KILLED], timeout=100, check=False)
+
+    with guard(state=tmp_path / "state") as check:
+        check(save(tmp_path / "out" / "cat-step00000002.safetensors"))
+
+    journal = Journal(tmp_path / "state" / "journal.sqlite")
+    (run_id,) = journal.runs()
+    assert [(one.attempt, one.step) for one in journal.judged(run_id)] == [(1, 1), (2, 2)]
+    assert [one.state for one in journal.attempts(run_id)] == ["started", "ended"]
+    journal.close()
+
+
+def test_the_page_names_every_option():
+    """What may be given stands in the table of the page, and nothing else does."""
+    page = PAGE.read_text(encoding="utf-8")
+    section = page.split("## What may be given")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \| ", section, re.MULTILINE)
+
+    assert named == list(Options.__annotations__)
