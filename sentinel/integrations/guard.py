@@ -111,7 +111,7 @@ class Guard:
 
     @property
     def judgement(self) -> Judgement | None:
-        """Return what was said of the newest checkpoint, None before the first."""
+        """Return what was said of the newest save (its worst adapter), None before the first."""
         return self._newest
 
     @property
@@ -186,9 +186,7 @@ class Guard:
         self._begun = True
         if MARK in os.environ:
             self._aside = True
-            LOGGER.info(
-                "sentinel: the training is under `sentinel run`, which judges its checkpoints"
-            )
+            _say(logging.INFO, "the checkpoints are left to `sentinel run`, which started this")
             return
         self._record = self.harmless(self._opened, run, directory, otherwise=None)
         if self._aside:
@@ -219,8 +217,10 @@ class Guard:
             self.begin(Path(group_of(place)), place.parent, resumed_from)
         if self._aside:
             return False
-        judged = [self._judge(candidate.path) for candidate in discover(place)]
-        self._newest = max(judged, key=lambda one: LEVELS.index(one.verdict.level), default=None)
+        tried = [self.harmless(self._judge, one.path, otherwise=None) for one in discover(place)]
+        judged = [judgement for judgement in tried if judgement is not None]
+        worst = max(judged, key=lambda one: LEVELS.index(one.verdict.level), default=None)
+        self._newest = worst or self._newest
         asking = [found for one in judged for found in acting(one.verdict, self._act_on)]
         if asking and self._stops and not self._stopped:
             self._stopped = True
