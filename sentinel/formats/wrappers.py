@@ -42,3 +42,15 @@ def wrappers_in(names: Iterable[str]) -> str:
             adapters.setdefault(match["name"])
     found = [one for one in _SEGMENTS if one in segments]
     return ", ".join(f"{one}." for one in (*found, *adapters))
+
+
+def adapter_name(key: str) -> str | None:
+    """Return the name of its adapter that a tensor's key still carries, None without one."""
+    match = _ADAPTER.search(key)
+    return match["name"] if match else None
+
+
+def without_adapter_name(key: str) -> str:
+    """Return a key without the name of its adapter: ``lora_A.weight`` for both of PEFT's forms."""
+    match = _ADAPTER.search(key)
+    return f"{key[: match.start('name') - 1]}{key[match.end('name') :]}" if match else key
