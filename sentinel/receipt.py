@@ -5,11 +5,11 @@ Nothing here does I/O. `sentinel.repairs.files` makes these values; the reports 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sentinel.checkpoint import Part
+from sentinel.checkpoint import Part, path_text
 
 CastTo = Literal["fp32", "bf16", "fp16"]
 OptimizerWish = Literal["keep", "cast", "drop"]
@@ -75,8 +75,8 @@ class CopyPlan:
     """What a copy of a checkpoint would be. ``target`` is the new checkpoint's path.
 
     ``left_out`` holds files of the original with the reason why the copy has none of them,
-    ``renamed`` keys before and after, ``losses`` what the cast of a part does not keep, ``notes``
-    sentences for whoever goes on with the copy.
+    ``renamed`` keys before and after, ``losses`` what the cast of a part does not keep. ``go_on``
+    says how the trainer is told to take the copy, ``notes`` what else to know then.
     """
 
     source: Path
@@ -92,6 +92,7 @@ class CopyPlan:
     dtypes: tuple[DTypeChange, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     losses: tuple[tuple[Part, Loss], ...] = ()
+    go_on: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,3 +119,32 @@ class Receipt:
     made_at: str
     originals: tuple[tuple[str, str], ...]
     made_directories: tuple[Path, ...] = ()
+
+
+def plan_object(plan: CopyPlan) -> dict[str, object]:
+    """Return a plan as what JSON is made of; `docs/repair.md` says what each key means."""
+    return {
+        "source": path_text(plan.source),
+        "target": path_text(plan.target),
+        "is_directory": plan.is_directory,
+        "layout": plan.layout,
+        "trainer": plan.trainer,
+        "step": plan.step,
+        "cast": plan.cast,
+        "optimizer": plan.optimizer,
+        "dtypes": [asdict(one) for one in plan.dtypes],
+        "losses": {part: asdict(loss) for part, loss in plan.losses},
+        "renamed": dict(plan.renamed),
+        "left_out": dict(plan.left_out),
+        "files": {
+            file.path: {
+                "from": file.source,
+                "how": file.how,
+                "size_bytes": file.size_bytes,
+                "sha256": file.sha256,
+            }
+            for file in plan.files
+        },
+        "go_on": plan.go_on,
+        "notes": list(plan.notes),
+    }

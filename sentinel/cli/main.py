@@ -27,6 +27,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "check": "Judge a training before its first step, by its configuration.",
         "watch": "Judge checkpoints as they arrive below some directories.",
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
+        "repair": "Write a new checkpoint: another precision, other keys, no optimizer.",
+        "undo": "Take away a checkpoint that `sentinel repair` wrote.",
         "log": "Show a run from the health log, or ask the log in SQL.",
         "rules": "List, show and test the rules.",
         "doctor": "Tell what this machine can do, and what is known to go wrong on it.",

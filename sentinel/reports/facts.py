@@ -52,8 +52,8 @@ def checkpoint_facts(
     yield "updates done", number_words(checkpoint.updates_done)
     yield "complete", _COMPLETE[checkpoint.complete]
     files = len(checkpoint.members)
-    size = _size_words(checkpoint.size_bytes)
-    yield "size", f"{size} in {_counted(files, 'file')}"
+    size = size_words(checkpoint.size_bytes)
+    yield "size", f"{size} in {counted(files, 'file')}"
     yield from _contents(checkpoint)
     yield from _base(checkpoint, base, base_dir)
     yield from _optimizer(checkpoint, optimizer)
@@ -94,13 +94,13 @@ def number_words(value: float | None) -> str:
 def _contents(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     tensors = checkpoint.tensors
     numel = sum(tensor.numel for tensor in tensors)
-    yield "parameters", f"{numel:,} in {_counted(len(tensors), 'tensor')}"
-    counted = {
+    yield "parameters", f"{numel:,} in {counted(len(tensors), 'tensor')}"
+    named = {
         "dtypes": (tensor.dtype for tensor in tensors),
         "roles": (tensor.role for tensor in tensors),
         "families": families_of(tensors),
     }
-    for name, values in counted.items():
+    for name, values in named.items():
         words = _count_words(values)
         if words:
             yield name, words
@@ -110,7 +110,7 @@ def _base(checkpoint: Checkpoint, base: Base | None, base_dir: Path) -> Iterator
     if base is not None:
         packed = "not quantised" if base.scheme == "none" else base.scheme
         computes = f", computes in {base.compute_dtype}" if base.compute_dtype else ""
-        weights = _counted(len(base.weights), "weight")
+        weights = counted(len(base.weights), "weight")
         yield "base", f"{path_words(base.path, base_dir)}: {packed}{computes}, {weights}"
         return
     named = checkpoint.settings.get("base.path")
@@ -127,8 +127,8 @@ def _optimizer(checkpoint: Checkpoint, glance: OptimizerGlance | None) -> Iterat
         if any(member.part == "optimizer" for member in checkpoint.members):
             yield "optimizer", "saved, but of no form that is understood"
         return
-    size = _counted(len(state.parameters), "parameter")
-    words = [f"state of {size} in {_counted(len(state.groups), 'group')}"]
+    size = counted(len(state.parameters), "parameter")
+    words = [f"state of {size} in {counted(len(state.groups), 'group')}"]
     if glance is not None and glance.steps is not None:
         words.append(_range_words(glance.steps, "step"))
     for name in _RATES:
@@ -137,7 +137,7 @@ def _optimizer(checkpoint: Checkpoint, glance: OptimizerGlance | None) -> Iterat
         if known:
             words.append(_range_words((min(known), max(known)), name))
     if state.opaque_count:
-        words.append(f"{_counted(state.opaque_count, 'value')} of no known kind")
+        words.append(f"{counted(state.opaque_count, 'value')} of no known kind")
     yield "optimizer", ", ".join(words)
 
 
@@ -162,7 +162,8 @@ def _value_words(value: object) -> str:
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: "1 file", "1,204 files"."""
     return f"{count:,} {noun if count == 1 else f'{noun}s'}"
 
 
@@ -170,7 +171,8 @@ def _count_words(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
 
 
-def _size_words(size_bytes: int) -> str:
+def size_words(size_bytes: int) -> str:
+    """Return a size in bytes with a unit that suits it."""
     size, unit = float(size_bytes), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 1000:  # noqa: PLR2004 - the step from one unit to the next

@@ -13,6 +13,7 @@ import numpy as np
 from sentinel.stats.reading import MemberFile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -29,10 +30,11 @@ class Action(Protocol):
     def file(self) -> NewFile:
         """Return the file as the plan tells it."""
 
-    def write(self, root: Path, out: BinaryIO) -> None:
+    def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:
         """Write the whole file, the original's lying below ``root``.
 
-        Raises ChangedWhileReadError or UnreadableError when the original cannot be read.
+        ``made`` holds the sizes of the files made before it, by their paths. Raises
+        ChangedWhileReadError or UnreadableError when the original cannot be read.
         """
 
 
@@ -42,12 +44,11 @@ class Copying:
 
     file: NewFile
 
-    def write(self, root: Path, out: BinaryIO) -> None:
+    def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:  # noqa: ARG002 - the protocol
         """Copy all bytes that the file had when it was planned."""
         buffer = np.empty(BLOCK_BYTES, np.uint8)
         with MemberFile(root / self.file.source) as original:
-            for block in original.blocks(0, self.file.size_bytes, buffer):
-                out.write(block.data)
+            out.writelines(block.data for block in original.blocks(0, self.file.size_bytes, buffer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,6 @@ class Editing:
     file: NewFile
     content: bytes
 
-    def write(self, root: Path, out: BinaryIO) -> None:  # noqa: ARG002 - the protocol of actions
+    def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:  # noqa: ARG002 - the protocol
         """Write the new text."""
         out.write(self.content)

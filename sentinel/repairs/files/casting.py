@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentinel.receipt import CastTo, Loss
 from sentinel.stats.floats import FLOATS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DTYPE_OF_PRECISION: Mapping[CastTo, str] = MappingProxyType(
     {"fp32": "F32", "bf16": "BF16", "fp16": "F16"}

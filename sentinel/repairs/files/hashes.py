@@ -47,6 +47,6 @@ def renewed(
     while piece := file.read(_READ_BYTES):
         whole.update(piece)
     file.seek(max(0, _LEGACY_AT - plain_data_at) + data_at)
-    part = hashlib.sha256(file.read(_LEGACY_BYTES) if _LEGACY_AT >= plain_data_at else b"")
+    part = hashlib.sha256(file.read(_LEGACY_BYTES) if plain_data_at <= _LEGACY_AT else b"")
     digests = {MODEL_HASH: whole.hexdigest(), LEGACY_HASH: part.hexdigest()[:_LEGACY_DIGITS]}
     return {key: digests.get(key, text) for key, text in metadata.items()}

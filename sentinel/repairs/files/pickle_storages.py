@@ -63,18 +63,18 @@ def retyped(pickled: bytes, dtypes: Mapping[str, str], subject: str) -> bytes:
     """
     walk = _Walk(subject)
     found: set[str] = set()
-    for (operation, argument, begin), (_next, _argument, end) in pairwise(
+    for (operation, argument, at), (_next, _argument, after) in pairwise(
         pickletools.genops(pickled)
     ):
         name = operation.name
         # Offsets are known for bytes: only a file that cannot tell has none.
-        begin, end = begin or 0, end or 0
+        begin, end = at or 0, after or 0
         if name in _NEWER:
             raise _refused(subject, "was pickled by another protocol than torch's own")
         if name == "BINPERSID":
             found.add(_name_class(walk, dtypes))
         elif name in _PUTS:
-            _put(walk, int(argument), end)
+            _put(walk, int(str(argument)), end)
         elif name == "TUPLE":
             walk.is_closed = True
         else:
@@ -102,7 +102,7 @@ def _push(walk: _Walk, name: str, argument: object, begin: int, end: int) -> Non
 
 
 def _put(walk: _Walk, place: int, end: int) -> None:
-    """Note what the uppermost value is kept under; of a whole tuple only that it is none of ours."""
+    """Note where the uppermost value is kept; a whole tuple is nothing of ours."""
     last = walk.items[-1] if walk.items and not walk.is_closed else None
     walk.memo[place] = last.text if last else None
     if last:

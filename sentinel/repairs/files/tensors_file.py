@@ -110,7 +110,7 @@ class TensorsFile:
     tensors: tuple[NewTensor, ...]
     metadata: Mapping[str, str]
 
-    def write(self, root: Path, out: BinaryIO) -> None:
+    def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:  # noqa: ARG002 - the protocol
         """Write header and values, and put in the digests that the metadata carries of them."""
         header = header_bytes(self.tensors, self.metadata)
         out.write(header)
@@ -118,10 +118,12 @@ class TensorsFile:
         with MemberFile(root / self.file.source) as original:
             for tensor in self.tensors:
                 source = tensor.source
-                for block in original.blocks(source.offset, source.size_bytes, buffer):
-                    out.write(cast(block, source.dtype, tensor.dtype).data)
+                out.writelines(
+                    cast(block, source.dtype, tensor.dtype).data
+                    for block in original.blocks(source.offset, source.size_bytes, buffer)
+                )
         if hashes.CARRIED & self.metadata.keys():
-            told = {key: self.metadata[key] for key in self.metadata if key.startswith("ss_")}
+            told = {key: text for key, text in self.metadata.items() if key.startswith("ss_")}
             metadata = hashes.renewed(
                 self.metadata, out, len(header), len(header_bytes(self.tensors, told))
             )

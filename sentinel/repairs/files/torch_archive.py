@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.checkpoint import Tensor, path_text
+from sentinel.dtypes import DTYPES
 from sentinel.errors import InputError, RepairError
 from sentinel.formats.containers.torch_zip import pickle_in_zip
 from sentinel.formats.containers.zip_directory import LOCAL_MAGIC, ZipEntry, read_zip_directory
@@ -57,6 +58,16 @@ class NewStorage:
     after: str
     tensor: str
 
+    @property
+    def value_count(self) -> int:
+        """Return how many values it holds."""
+        return self.size_bytes * 8 // DTYPES[self.before].bits
+
+    @property
+    def new_bytes(self) -> int:
+        """Return how long it will be."""
+        return self.value_count * DTYPES[self.after].bits // 8
+
 
 @dataclass(frozen=True, slots=True)
 class TorchArchive:
@@ -65,7 +76,7 @@ class TorchArchive:
     file: NewFile
     storages: tuple[NewStorage, ...]
 
-    def write(self, root: Path, out: BinaryIO) -> None:
+    def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:  # noqa: ARG002 - the protocol
         """Write the archive; raises RepairError when its pickle cannot be given other dtypes."""
         path = root / self.file.source
         changed = {storage.key: storage for storage in self.storages}
@@ -82,11 +93,12 @@ class TorchArchive:
                 if entry.name.endswith(_PICKLE):
                     _write(archive, entry.name, len(pickled), [pickled])
                 else:
-                    size = _new_bytes(storage) if storage else entry.size_bytes
+                    size = storage.new_bytes if storage else entry.size_bytes
                     _write(archive, entry.name, size, _blocks(original, entry, storage))
 
 
-def storages_to_cast(path: Path, chosen: Iterable[Tensor], others: Iterable[Tensor], after: str
+def storages_to_cast(
+    path: Path, chosen: Iterable[Tensor], others: Iterable[Tensor], after: str
 ) -> tuple[NewStorage, ...]:
     """Return the storages under some tensors of a file, those already of the dtype left out.
 
@@ -120,6 +132,13 @@ def storages_to_cast(path: Path, chosen: Iterable[Tensor], others: Iterable[Tens
     return tuple(found.values())
 
 
+def check_pickle(path: Path, storages: Iterable[NewStorage]) -> None:
+    """Raise RepairError when the pickle of a file cannot give these storages other dtypes."""
+    with open_regular(path) as (file, size_bytes):
+        pickled = pickle_in_zip(file, path, size_bytes)
+    retyped(pickled, {one.key: one.after for one in storages}, _subject(path))
+
+
 def loss_of(path: Path, storages: Iterable[NewStorage]) -> Loss:
     """Return what the casts of a file's storages do not keep; reads the values once."""
     total = Loss()
@@ -136,7 +155,7 @@ def loss_of(path: Path, storages: Iterable[NewStorage]) -> Loss:
 
 def size_after(size_bytes: int, storages: Iterable[NewStorage]) -> int:
     """Return about how large a file of some size will be."""
-    return size_bytes + sum(_new_bytes(one) - one.size_bytes for one in storages)
+    return size_bytes + sum(one.new_bytes - one.size_bytes for one in storages)
 
 
 class _Places:
@@ -182,11 +201,6 @@ def _write(
     with archive.open(info, "w", force_zip64=is_large) as entry:
         for block in blocks:
             entry.write(block)
-
-
-def _new_bytes(storage: NewStorage) -> int:
-    width = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
-    return storage.size_bytes // width[storage.before] * width[storage.after]
 
 
 def _subject(path: Path) -> str:

@@ -25,7 +25,7 @@ def recast(path: Path, after: str, keep: tuple[str, ...] = ()) -> Path:
     new = NewFile(path.name, path.name, "cast", path.stat().st_size)
     target = path.with_name(f"new-{path.name}")
     with target.open("w+b") as out:
-        TorchArchive(new, storages).write(path.parent, out)
+        TorchArchive(new, storages).write(path.parent, out, {})
     return target
 
 
@@ -51,9 +51,12 @@ def assert_cast(before: Path, after: Path, dtype: str, keep: tuple[str, ...] = (
         expected = value.to(TORCH[dtype]) if is_cast else value
         assert (new[key].dtype, new[key].shape) == (expected.dtype, expected.shape)
         assert new[key].stride() == expected.stride()
-        assert torch.equal(new[key].view(-1).view(torch.uint8) if expected.is_contiguous()
-                           else new[key].contiguous().view(-1).view(torch.uint8),
-                           expected.contiguous().view(-1).view(torch.uint8))
+        assert torch.equal(
+            new[key].view(-1).view(torch.uint8)
+            if expected.is_contiguous()
+            else new[key].contiguous().view(-1).view(torch.uint8),
+            expected.contiguous().view(-1).view(torch.uint8),
+        )
         count += is_cast
     return count
 

@@ -1,0 +1,51 @@
+"""`sentinel undo`: takes away what `sentinel repair` wrote, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from sentinel.cli.exit_codes import FOUND, GOOD
+from sentinel.cli.options import ANY_PATH
+from sentinel.cli.output import OutputClosed, console
+
+
+@click.command()
+@click.argument("receipt", type=ANY_PATH)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be taken away.")
+def command(receipt: Path, dry_run: bool) -> int:
+    """Take away the checkpoint that RECEIPT is about.
+
+    RECEIPT is the `sentinel-repair.json` inside a repaired directory (or that
+    directory), or the `sentinel-repair-NAME.json` beside a repaired file.
+    Only files that are still as they were written are removed. What was
+    changed since, or came in addition, stays and is told. Nothing is removed
+    when the original is gone or was changed: the copy may be all there is.
+
+    \b
+    Exit codes: 0 nothing of it is left, 1 something stays, 2 refused.
+
+    \b
+    Examples:
+      sentinel undo out-repaired/checkpoint-300/sentinel-repair.json
+      sentinel undo sentinel-repair-cat.safetensors.json --dry-run
+    """
+    from sentinel.repairs.files.undoing import undo
+    from sentinel.reports.repair import undo_sections
+    from sentinel.reports.sections import render_sections
+
+    done = undo(receipt, dry_run=dry_run)
+    with suppress(OutputClosed):
+        sections = undo_sections(
+            root=done.root,
+            removed=done.removed,
+            gone=done.gone,
+            changed=done.changed,
+            added=done.added,
+            dry_run=dry_run,
+            base_dir=Path.cwd(),
+        )
+        render_sections(tuple(sections), console())
+    return GOOD if done.is_clean else FOUND
