@@ -41,7 +41,10 @@ class Keeping:
 
 
 _PEFT = "PeftModel.from_pretrained(model, '{path}')"
-_INIT_LORA = "--init_lora {path}/pytorch_lora_weights.safetensors and an empty output directory"
+_INIT_LORA = (
+    "--init_lora {path}/pytorch_lora_weights.safetensors --init_lora_step 0, with an empty output"
+    " directory"
+)
 _ONETRAINER = (
     "continue_last_backup, with a workspace whose backup directory holds this alone; its own"
     " lora_weight_dtype decides the precision it trains in"

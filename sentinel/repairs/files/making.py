@@ -32,10 +32,11 @@ from sentinel.repairs.files.torch_archive import TorchArchive
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sentinel.checkpoint import Checkpoint, Part, Tensor
+    from sentinel.checkpoint import Checkpoint, ParameterState, Part, Tensor
     from sentinel.receipt import CastTo, How, OptimizerWish
 
 _SUFFIX = ".safetensors"
+_BITSANDBYTES = "state1"
 _STEP = "step"
 """The one value of an optimizer's state that torch does not cast when it loads it
 (`_process_value_according_to_param_policy` in torch/optim/optimizer.py)."""
@@ -149,14 +150,15 @@ class Making:
         metadata = with_room(header.metadata)
         size = len(tensors_file.header_bytes(tensors, metadata))
         size += sum(tensor.size_bytes for tensor in tensors)
-        return TensorsFile(self._file(name, how, size), tensors, metadata)
+        stale = tuple(sorted(header.metadata.keys() - metadata.keys()))
+        return TensorsFile(self._file(name, how, size), tensors, metadata, stale)
 
     def _optimizer(self, name: str) -> Action | None:
         state = self._checkpoint.optimizer
         path = self._root / name
         if state is None or state.opaque_count or not name.endswith(TORCH_SUFFIXES):
             raise _not_cast(path, "holds values of a kind that cannot be looked into")
-        if any(one.numel is not None for one in state.parameters):
+        if any(map(_is_packed, state.parameters)):
             raise _not_cast(path, "keeps its moments packed, with scales of their own")
         moments = {
             (tensor.offset, tensor.size_bytes)
@@ -208,6 +210,16 @@ class Making:
 
     def _size(self, name: str) -> int:
         return stat_member(self._root, name, "state").size_bytes
+
+
+def _is_packed(state: ParameterState) -> bool:
+    """Tell whether moments are codes with scales, or bitsandbytes' own, whose kernels want F32."""
+    codes = (one for one in state.tensors.values() if DTYPES[one.dtype].kind == "int")
+    return (
+        state.numel is not None
+        or _BITSANDBYTES in state.tensors
+        or any(one.numel > 1 for one in codes)
+    )
 
 
 def _not_cast(path: object, fact: str) -> RepairError:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sentinel.repairs.files.tensors_file import TensorsFile
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sentinel.checkpoint import Checkpoint
     from sentinel.receipt import CopyPlan
+    from sentinel.repairs.files.actions import Action
 
 
 _TENSORS = ".safetensors"
 _AVERAGES = frozenset({"ema.pt", "ema_model.pt"})
 
 
-def notes_of(plan: CopyPlan, checkpoint: Checkpoint) -> tuple[str, ...]:
+def notes_of(plan: CopyPlan, checkpoint: Checkpoint, actions: Iterable[Action]) -> tuple[str, ...]:
     """Return the sentences for a plan."""
-    return tuple(_notes(plan, checkpoint))
+    return (*_notes(plan, checkpoint), *_metadata_notes(actions))
 
 
 def _notes(plan: CopyPlan, checkpoint: Checkpoint) -> Iterator[str]:
@@ -40,13 +43,23 @@ def _notes(plan: CopyPlan, checkpoint: Checkpoint) -> Iterator[str]:
         yield f"not cast, since they are no weights of the adapter: {', '.join(others)}"
 
 
+def _metadata_notes(actions: Iterable[Action]) -> Iterator[str]:
+    for action in actions:
+        if isinstance(action, TensorsFile) and action.stale:
+            yield (
+                f"left out of the metadata of {action.file.path}, since it would be untrue:"
+                f" {', '.join(action.stale)}"
+            )
+
+
 def _not_cast(plan: CopyPlan, checkpoint: Checkpoint) -> list[str]:
     """Return the files of tensors that a cast leaves alone: averages, embeddings, more models."""
-    state = {member.path for member in checkpoint.members if member.part == "state"}
+    weights = {member.path for member in checkpoint.members if member.part == "weights"}
     return sorted(
         file.path
         for file in plan.files
         if plan.cast
-        and file.source in state
+        and file.how == "copied"
+        and file.source not in weights
         and (file.source.endswith(_TENSORS) or file.source.rpartition("/")[2] in _AVERAGES)
     )

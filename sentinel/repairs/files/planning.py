@@ -92,7 +92,9 @@ def prepare(
         losses=losses,
     )
     how = keeping.how_to_go_on(optimizer)
-    plan = replace(plan, go_on=how.format(path=path_text(target)), notes=notes_of(plan, checkpoint))
+    plan = replace(
+        plan, go_on=how.format(path=path_text(target)), notes=notes_of(plan, checkpoint, actions)
+    )
     if cast is not None and not allow_loss:
         refusing.refuse_loss(checkpoint, cast, losses)
     return Preparation(plan, checkpoint, actions)

@@ -7,6 +7,7 @@ beside, under a name that begins as no checkpoint's does.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -109,6 +110,19 @@ def read_receipt(path: Path) -> Written:
         originals=originals,
         made_directories=tuple(one for one in made if path.parent.is_relative_to(one)),
     )
+
+
+def remove_stale(path: Path) -> None:
+    """Remove a receipt that a killed repair left: one of a single file, of which nothing is there.
+
+    Any other stays, and is then in the way.
+    """
+    try:
+        written = read_receipt(path)
+    except RepairError:
+        return
+    if not any(os.path.lexists(written.root / name) for name in written.files):
+        path.unlink()
 
 
 def _digests(path: Path, entries: object, key: str | None) -> dict[str, str]:

@@ -104,11 +104,15 @@ def named(loss: Loss, tensor: str) -> Loss:
 
 @dataclass(frozen=True, slots=True)
 class TensorsFile:
-    """A safetensors file with other dtypes or keys; tensors as `in_order` gives them."""
+    """A safetensors file with other dtypes or keys; tensors as `in_order` gives them.
+
+    ``stale`` are keys of the original's metadata that are left out.
+    """
 
     file: NewFile
     tensors: tuple[NewTensor, ...]
     metadata: Mapping[str, str]
+    stale: tuple[str, ...] = ()
 
     def write(self, root: Path, out: BinaryIO, made: Mapping[str, int]) -> None:  # noqa: ARG002 - the protocol
         """Write header and values, and put in the digests that the metadata carries of them."""

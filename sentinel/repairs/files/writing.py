@@ -12,6 +12,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from errno import EEXIST
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from sentinel.receipt import Receipt
 from sentinel.repairs.files.digests import digest_of
 from sentinel.repairs.files.keeping import KEPT
 from sentinel.repairs.files.places import check_target
-from sentinel.repairs.files.receipts import receipt_place, write_receipt
+from sentinel.repairs.files.receipts import receipt_place, remove_stale, write_receipt
 from sentinel.stats.reading import current_identity
 from sentinel.storage import sync_directory
 
@@ -109,10 +110,11 @@ def _place(receipt: Receipt, staging: Path) -> None:
         sync_directory(plan.target.parent)
         return
     beside = {file.path.split("/")[0] for file in plan.files} - {plan.target.name}
+    remove_stale(receipt.path)
     for name in (receipt.path.name, *sorted(beside), plan.target.name):
         place = plan.target.parent / name
         if os.path.lexists(place):
-            raise FileExistsError(17, "something lies there by now", str(place))
+            raise FileExistsError(EEXIST, f"'{path_text(name)}' lies there already", str(place))
         os.rename(staging / name, place)  # noqa: PTH104
     sync_directory(plan.target.parent)
 
