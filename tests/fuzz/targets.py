@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from sentinel.checkpoint import Checkpoint
+from sentinel.errors import RepairError
 from sentinel.flow import inspect
 from sentinel.formats.base import read_base
 from sentinel.formats.containers.crc32c import masked_crc32c
@@ -27,6 +29,9 @@ from sentinel.formats.files import open_regular
 from sentinel.formats.logs.attempts import leading_to
 from sentinel.formats.logs.files import read_event_log, read_json_log
 from sentinel.formats.opening import open_checkpoint
+from sentinel.repairs.files.copy import prepare_copy
+from sentinel.repairs.files.keys import KeyRules
+from sentinel.repairs.files.receipts import read_receipt
 from sentinel.stats.table import base_table, checkpoint_table, faults_table, metrics_table
 
 MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -82,6 +87,32 @@ def look_at_log(path: Path) -> object:
     return leading_to([log], 5, path.stat().st_mtime) if log is not None else ()
 
 
+def mend(path: Path) -> object:
+    """Copy with everything changed that can be, and look at the copy; a refusal is a value too."""
+    with tempfile.TemporaryDirectory() as where:
+        try:
+            receipt = prepare_copy(
+                open_checkpoint(path),
+                Path(where) / path.name,
+                cast="bf16",
+                optimizer="cast",
+                rename=KeyRules(auto=True),
+                allow_loss=True,
+            )
+        except RepairError as error:
+            return str(error)
+        copy = look(receipt.plan.target)
+        assert not copy.faults, copy.faults
+        return copy
+
+
+def look_at_receipt(path: Path) -> object:
+    try:
+        return read_receipt(path)
+    except RepairError as error:
+        return str(error)
+
+
 # -- placing --
 
 
@@ -135,6 +166,13 @@ def as_part(name: str) -> Callable[[Path, bytes], Path]:
         return root
 
     return place
+
+
+def as_pickled_adapter(root: Path, raw: bytes) -> Path:
+    """An adapter whose weights lie in a pickle alone."""
+    (root / "adapter_config.json").write_bytes(json.dumps(ADAPTER_CONFIG).encode())
+    (root / "adapter_model.bin").write_bytes(raw)
+    return root
 
 
 def as_index(root: Path, raw: bytes) -> Path:
@@ -299,6 +337,17 @@ def streams() -> Iterable[bytes]:
     yield head + next(iter(pickles())) + tail
 
 
+def receipts() -> Iterable[bytes]:
+    """What a repair of one file in a directory notes."""
+    digest = "0" * 64
+    told = {
+        "schema": 1, "source": "/runs/a", "target": "/runs/a-repaired", "is_directory": True,
+        "files": {"a/b.bin": {"from": "a/b.bin", "how": "copied", "sha256": digest}},
+        "originals": {"a/b.bin": digest}, "made_directories": ["/runs"],
+    }  # fmt: skip
+    yield json.dumps(told).encode()
+
+
 def zipped(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
@@ -424,6 +473,10 @@ TARGETS: dict[str, Target] = {
     "torch-legacy": Target(streams, as_file("x.bin"), look),
     "torch-pickle": Target(pickles, as_pickle, look),
     "optimizer": Target(pickles, as_optimizer, look),
+    "repaired-header": Target(headers, as_header, mend),
+    "repaired-archive": Target(archives, as_pickled_adapter, mend),
+    "repaired-optimizer": Target(pickles, as_optimizer, mend),
+    "receipt": Target(receipts, as_file("sentinel-repair.json"), look_at_receipt),
     "zip": Target(archives, as_file("x.zip"), look_at_zip),
     "gguf": Target(ggufs, as_file("x.gguf"), look_at_gguf_base),
     "dcp-metadata": Target(descriptions, as_described, look),

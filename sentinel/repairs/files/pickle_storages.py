@@ -61,6 +61,14 @@ def retyped(pickled: bytes, dtypes: Mapping[str, str], subject: str) -> bytes:
     ``subject`` names the file in messages. Raises RepairError for a pickle that is not built as
     torch's own (protocol 2) is, or that lacks one of the storages.
     """
+    try:
+        return _retyped(pickled, dtypes, subject)
+    except ValueError as error:
+        # What our own reader takes, the standard library's may not: texts, numbers in digits.
+        raise _refused(subject, f"is not what torch writes ({error!s:.100})") from None
+
+
+def _retyped(pickled: bytes, dtypes: Mapping[str, str], subject: str) -> bytes:
     walk = _Walk(subject)
     found: set[str] = set()
     for (operation, argument, at), (_next, _argument, after) in pairwise(

@@ -62,6 +62,8 @@ def prepare(
         )
     refusing.refuse_unknown(checkpoint)
     refusing.refuse_broken(checkpoint, optimizer)
+    if cast is not None or optimizer == "drop" or rename:
+        refusing.refuse_sharded_state(checkpoint)
     if cast is not None:
         refusing.refuse_cast(checkpoint)
     keeping = KEPT[checkpoint.layout]

@@ -47,6 +47,19 @@ def refuse_broken(checkpoint: Checkpoint, optimizer: OptimizerWish) -> None:
         _refuse(checkpoint, "it holds no weights", "name one that does")
 
 
+def refuse_sharded_state(checkpoint: Checkpoint) -> None:
+    """Refuse any change where the trainer resumes from shards that hold the weights as well."""
+    for member in checkpoint.members:
+        is_inside = "/" in member.path and member.part == "optimizer"
+        if is_inside and checkpoint.layout != "onetrainer-backup":
+            _refuse(
+                checkpoint,
+                f"its trainer resumes from the shards in '{member.path.partition('/')[0]}', which"
+                " are not rewritten",
+                "copy the adapter's own files into a directory, and repair that",
+            )
+
+
 def refuse_cast(checkpoint: Checkpoint) -> None:
     """Refuse to cast weights that are packed, or in floats of eight bits and less."""
     for tensor in checkpoint.tensors:

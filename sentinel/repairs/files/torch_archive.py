@@ -86,10 +86,12 @@ class TorchArchive:
         dtypes = {key: storage.after for key, storage in changed.items()}
         pickled = retyped(pickled, dtypes, _subject(path))
         with MemberFile(path) as original, zipfile.ZipFile(out, "w") as archive:
+            data = _data_directory(entries)
             for entry in sorted(entries.values(), key=lambda one: one.offset):
                 if entry.name.endswith(_DIGEST):
                     continue
-                storage = changed.get(entry.name.partition(_DATA)[2])
+                key = entry.name.removeprefix(data)
+                storage = changed.get(key) if key != entry.name else None
                 if entry.name.endswith(_PICKLE):
                     _write(archive, entry.name, len(pickled), [pickled])
                 else:
@@ -162,7 +164,8 @@ class _Places:
     """Which storage of an archive lies where."""
 
     def __init__(self, entries: Mapping[str, ZipEntry], subject: str) -> None:
-        data = [entry for entry in entries.values() if _DATA in entry.name]
+        self._data = _data_directory(entries)
+        data = [entry for entry in entries.values() if entry.name.startswith(self._data)]
         self._entries = sorted(data, key=lambda entry: entry.offset)
         self._offsets = [entry.offset for entry in self._entries]
         self._subject = subject
@@ -176,7 +179,13 @@ class _Places:
         return self._entries[at]
 
     def key(self, tensor: Tensor) -> str:
-        return self.entry(tensor).name.partition(_DATA)[2]
+        return self.entry(tensor).name.removeprefix(self._data)
+
+
+def _data_directory(entries: Mapping[str, ZipEntry]) -> str:
+    """Return what the names of the storages begin with; the archive is known to be torch's."""
+    pickled = next((name for name in entries if name.endswith(_PICKLE)), _PICKLE)
+    return pickled.removesuffix(_PICKLE) + _DATA
 
 
 def _blocks(
