@@ -132,12 +132,19 @@ def _tell_nothing(plan: CopyPlan, form: str) -> None:
 
 def _again(plan: CopyPlan, rename_keys: tuple[str, ...], *, allow_loss: bool) -> list[str]:
     """Return the command that writes exactly what was shown."""
-    words = ["sentinel", "repair", str(plan.source)]
+    words = ["sentinel", "repair", _word(plan.source)]
     if plan.cast:
         words += ["--cast", plan.cast]
     if plan.optimizer != "keep":
         words += ["--optimizer", plan.optimizer]
     for rule in rename_keys:
         words += ["--rename-keys", rule]
-    words += ["--to", str(plan.target)]
+    words += ["--to", _word(plan.target)]
     return [*words, *(["--allow-loss"] if allow_loss else []), "--apply"]
+
+
+def _word(path: Path) -> str:
+    """Return a path as a word of a command that is given here, never one like an option."""
+    here = Path.cwd()
+    word = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return str(path) if word.startswith("-") else word

@@ -13,7 +13,7 @@ from sentinel.health.plain import plain
 from sentinel.receipt import CopyPlan, Receipt, plan_object
 from sentinel.reports.facts import counted, size_words
 from sentinel.reports.json_report import SCHEMA
-from sentinel.reports.sections import Facts, Listing, Section, Sentence
+from sentinel.reports.sections import Facts, Listing, Section, Sentence, Verbatim
 from sentinel.reports.table import Rows
 from sentinel.reports.words import path_words
 
@@ -65,7 +65,14 @@ def repair_sections(
     yield Listing("files", Rows(("file", "is", "bytes"), rows))
     if plan.left_out:
         yield Listing("left out", Rows(("file", "because"), plan.left_out))
-    yield Facts(tuple(_further(plan, command, receipt)))
+    if plan.notes:
+        yield Facts(tuple(("note", note) for note in plan.notes))
+    if receipt is None:
+        yield Verbatim("to write it", shlex.join(command))
+    else:
+        undo = shlex.join(["sentinel", "undo", path_words(receipt.path, base_dir)])
+        yield Verbatim("to take it away again", undo)
+    yield Verbatim("to go on with it", plan.go_on)
 
 
 def repair_to_json(plan: CopyPlan, command: Sequence[str], receipt: Receipt | None = None) -> str:
@@ -110,18 +117,6 @@ def _facts(plan: CopyPlan, base_dir: Path) -> Iterator[tuple[str, str]]:
     yield "optimizer", _OPTIMIZER[plan.optimizer]
     if plan.renamed:
         yield "keys", f"{counted(len(plan.renamed), 'tensor')} renamed"
-
-
-def _further(
-    plan: CopyPlan, command: Sequence[str], receipt: Receipt | None
-) -> Iterator[tuple[str, str]]:
-    for note in plan.notes:
-        yield "note", note
-    if receipt is None:
-        yield "to write it", shlex.join(command)
-    else:
-        yield "to take it away", shlex.join(["sentinel", "undo", path_text(receipt.path)])
-    yield "to go on with it", plan.go_on
 
 
 def _keys_title(plan: CopyPlan) -> str:

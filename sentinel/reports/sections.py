@@ -45,7 +45,15 @@ class Sentence:
     style: str = "bold"
 
 
-Section = Facts | Listing | Sentence
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A line under a title that is to be copied, and so never broken."""
+
+    title: str
+    text: str
+
+
+Section = Facts | Listing | Sentence | Verbatim
 
 
 def render_sections(sections: Sequence[Section], console: Console) -> None:
@@ -64,7 +72,9 @@ def _render(section: Section, console: Console) -> None:
         return
     if section.title:
         console.print(Text(shown(section.title, encoding), "bold"), soft_wrap=True)
-    if isinstance(section, Facts):
+    if isinstance(section, Verbatim):
+        console.print(Text(f"  {shown(section.text, encoding)}"), soft_wrap=True)
+    elif isinstance(section, Facts):
         _render_facts(section.facts, console)
     elif console.is_terminal:
         rows = section.rows

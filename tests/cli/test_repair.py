@@ -6,10 +6,12 @@ import json
 import shlex
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+SCHEMA = Path(__file__).parents[2] / "docs" / "repair.schema.json"
 WEIGHTS = "adapter_model.safetensors"
 COPY = Path("out-repaired/checkpoint-20")
 
@@ -31,8 +33,7 @@ def test_nothing_is_written_before_it_is_asked_for(sentinel, write, here):
     assert any(line.startswith(f"{WEIGHTS} ") and " cast " in line for line in lines)
     assert (ran.code, ran.err, everything(here)) == (0, "", before)
 
-    (command,) = [line.partition("  ")[2] for line in lines if line.startswith("to write it")]
-    words = shlex.split(command)
+    words = shlex.split(lines[lines.index("to write it") + 1])
     assert words[0] == "sentinel"
     done = sentinel(*words[1:])
     assert (done.code, done.err) == (0, "")
@@ -46,11 +47,8 @@ def test_undo_is_told_and_takes_all_of_it_away(sentinel, write, here):
     path = write.trainer("out/checkpoint-20")
     before = everything(here)
     ran = sentinel("repair", path, "--cast", "bf16", "--apply")
-    (command,) = [
-        line.partition("  ")[2]
-        for line in ran.out.splitlines()
-        if line.startswith("to take it away")
-    ]
+    lines = ran.out.splitlines()
+    command = lines[lines.index("to take it away again") + 1]
 
     told = sentinel(*shlex.split(command)[1:], "--dry-run")
     assert told.out.splitlines()[0] == f"would take away 3 files in {COPY}"
@@ -89,6 +87,8 @@ def test_json_is_the_plan_and_then_the_receipt(sentinel, write, here):
     assert plan["receipt"] is None
     assert receipt["receipt"] == str(here / COPY / "sentinel-repair.json")
     assert all(not file["sha256"] for file in plan["files"].values())
+    for told in (plan, receipt):
+        jsonschema.validate(told, json.loads(SCHEMA.read_text(encoding="utf-8")))
     kept = json.loads(Path(receipt["receipt"]).read_text())
     assert {key: receipt[key] for key in receipt.keys() & kept.keys()} == {
         key: kept[key] for key in receipt.keys() & kept.keys()
