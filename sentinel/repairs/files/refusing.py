@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import path_text
 from sentinel.dtypes import is_float
 from sentinel.errors import RepairError
+from sentinel.formats.opening import candidate_at
 from sentinel.repairs.files.casting import CASTABLE
 from sentinel.repairs.files.keeping import KEPT
 
@@ -25,6 +26,14 @@ _WIDER = {"fp16": "bf16, which has the range of fp32, or fp32", "bf16": "fp32", 
 def refuse_unknown(checkpoint: Checkpoint) -> None:
     """Refuse a layout that nobody here knows how to write."""
     if checkpoint.layout not in KEPT:
+        around = checkpoint.path.parent
+        candidate = candidate_at(around) if checkpoint.root != checkpoint.path else None
+        if candidate is not None and candidate.layout in KEPT:
+            _refuse(
+                checkpoint,
+                f"it is a part of a checkpoint of the layout '{candidate.layout}'",
+                f"name its directory '{path_text(around)}'",
+            )
         known = ", ".join(KEPT)
         _refuse(
             checkpoint,

@@ -11,14 +11,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from repairs.files.real import adapted, tiny_llama, trained
+from sentinel.flow import judge
 from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.files.copy import prepare_copy
 from sentinel.repairs.files.keys import KeyRules
+from sentinel.rules.load import load_rules
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.trainer
 
 TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+RULE = "adapter-keys-load-nothing"
+RULES = [rule for rule in load_rules() if rule.id == RULE]
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -153,7 +157,6 @@ def test_a_pickled_adapter_is_cast_too(tmp_path, untouched):
     peft.PeftModel.from_pretrained(tiny_llama(), receipt.plan.target)
 
 
-@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}])
 @pytest.mark.parametrize(
     "broken",
     [
@@ -166,20 +169,29 @@ def test_a_pickled_adapter_is_cast_too(tmp_path, untouched):
         lambda key: key.replace("lora_A.", "lora_A.default.").replace("lora_B.", "lora_B.default."),
     ],
 )
-def test_peft_finds_every_key_again(tmp_path, untouched, broken, options):
-    """An adapter whose keys PEFT would pass over loads whole after `auto`."""
+def test_peft_finds_every_key_again(tmp_path, untouched, broken):
+    """An adapter whose keys PEFT would pass over loads whole after `auto`, magnitudes and a head
+    too; the rule that speaks of such keys is quiet then.
+    """
     peft = pytest.importorskip("peft")
-    adapted(**options).save_pretrained(tmp_path / "a")
+    adapted(use_dora=True, modules_to_save=["lm_head"]).save_pretrained(tmp_path / "a")
     good = load_file(tmp_path / "a" / WEIGHTS)
     save_file({broken(key): value for key, value in good.items()}, tmp_path / "a" / WEIGHTS)
 
     with untouched(tmp_path / "a"):
         receipt = prepare_copy(open_checkpoint(tmp_path / "a"), rename=KeyRules(auto=True))
 
+    asks = {path: RULE in rules_that_fire(path) for path in (tmp_path / "a", receipt.plan.target)}
+    named = "default" in broken("lora_A.weight")
+    assert asks == {tmp_path / "a": not named, receipt.plan.target: False}
     assert load_file(receipt.plan.target / WEIGHTS).keys() == good.keys()
     loaded = peft.PeftModel.from_pretrained(tiny_llama(), receipt.plan.target)
     for key, value in peft.get_peft_model_state_dict(loaded).items():
         assert torch.equal(value, good[key])
+
+
+def rules_that_fire(path: Path) -> set[str]:
+    return {finding.rule for finding in judge(path, rules=RULES).verdict.findings}
 
 
 def test_trainers_adapters_in_a_copy_are_the_same(tmp_path, run):
@@ -198,3 +210,67 @@ def test_trainers_adapters_in_a_copy_are_the_same(tmp_path, run):
             run / "checkpoint-6" / name
         ).read_bytes()
     shutil.rmtree(tmp_path / "x")
+
+
+@pytest.mark.parametrize("optimizer", ["keep", "cast"])
+def test_accelerate_loads_a_state_again(tmp_path, untouched, optimizer):
+    """`load_state` finds model, optimizer, schedule and random states; the values are rounded."""
+    accelerate = pytest.importorskip("accelerate")
+
+    def prepared(seed: int) -> tuple:
+        torch.manual_seed(seed)
+        model = torch.nn.Linear(6, 4)
+        adam = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.LinearLR(adam)
+        accelerator = accelerate.Accelerator(cpu=True)
+        return accelerator, *accelerator.prepare(model, adam, schedule)
+
+    accelerator, model, adam, schedule = prepared(0)
+    for _ in range(3):
+        model(torch.randn(2, 6)).sum().backward()
+        adam.step()
+        schedule.step()
+        adam.zero_grad()
+    accelerator.save_state(tmp_path / "out" / "state")
+    with untouched(tmp_path / "out"):
+        receipt = prepare_copy(
+            open_checkpoint(tmp_path / "out" / "state"), cast="bf16", optimizer=optimizer
+        )
+    assert receipt.plan.layout == "accelerate-state"
+
+    again, other, its_adam, its_schedule = prepared(1)
+    again.load_state(receipt.plan.target)
+
+    for mine, saved in zip(other.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, saved.to(torch.bfloat16).float())
+    assert its_schedule.state_dict() == schedule.state_dict()
+    for at, kept in adam.state_dict()["state"].items():
+        found = its_adam.state_dict()["state"][at]
+        assert found["step"] == kept["step"]
+        for kind in ("exp_avg", "exp_avg_sq"):
+            expected = kept[kind].to(torch.bfloat16).float() if optimizer == "cast" else kept[kind]
+            assert torch.equal(found[kind], expected)
+
+
+def test_diffusers_loads_a_cast_lora(tmp_path, untouched):
+    """Its own writer's file, with what it says of the adapter in the metadata."""
+    loaders = pytest.importorskip("diffusers.loaders")
+    mixin = loaders.FluxLoraLoaderMixin
+    layers = {
+        f"single_transformer_blocks.0.attn.to_q.lora_{side}.weight": torch.randn(shape)
+        for side, shape in (("A", (4, 8)), ("B", (8, 4)))
+    }
+    described = {"r": 4, "lora_alpha": 8, "target_modules": ["to_q"]}
+    mixin.save_lora_weights(
+        tmp_path / "out" / "lora",
+        transformer_lora_layers=layers,
+        transformer_lora_adapter_metadata=described,
+    )
+    with untouched(tmp_path / "out"):
+        receipt = prepare_copy(open_checkpoint(tmp_path / "out" / "lora"), cast="bf16")
+    assert receipt.plan.layout == "diffusers-lora"
+
+    state, metadata = mixin.lora_state_dict(receipt.plan.target, return_lora_metadata=True)
+
+    assert metadata == {f"transformer.{key}": value for key, value in described.items()}
+    assert_cast({f"transformer.{key}": value for key, value in layers.items()}, state, "bf16")

@@ -129,6 +129,14 @@ def test_unknown_layouts_are_named(tmp_path):
     refused(tmp_path / "x" / "who.safetensors", "layout 'unknown' is not rewritten")
 
 
+def test_a_file_out_of_a_directory_leads_to_the_directory(tmp_path):
+    """What belongs to it would be left behind."""
+    path = adapter(tmp_path / "x" / "a")
+
+    with pytest.raises(RepairError, match=rf"a part of .* 'peft'; name its directory '{path}'"):
+        prepare(open_checkpoint(path / WEIGHTS), cast="bf16")
+
+
 def test_a_cast_of_the_optimizer_alone_is_no_wish(tmp_path):
     """It would have no precision."""
     with pytest.raises(ConfigError, match="name --cast too"):
