@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.naming import is_temporary
+from sentinel.regular import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from sentinel.receipt import OptimizerWish
     from sentinel.repairs.files.keeping import Keeping
 
-_HIDDEN_PARTS = frozenset({".guard"})
-"""Hidden files that a trainer asks for: SimpleTuner's mark of a finished checkpoint."""
+_HALF_WRITTEN = (".tmp", "-tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ def _reason(
     name: str, checkpoint: Checkpoint, keeping: Keeping, optimizer: OptimizerWish
 ) -> str | None:
     """Return why a file is left out, None for one that is copied."""
+    if not is_file(checkpoint.root / name):
+        return "is no regular file, or leads nowhere"
     part = next((one.part for one in checkpoint.members if one.path == name), None)
     if _is_second(name, checkpoint):
         return "the weights lie in a safetensors file too, which is read first"
@@ -79,7 +81,7 @@ def _beside(checkpoint: Checkpoint, keeping: Keeping) -> Iterator[str]:
         inner = [name for name in below if not is_temporary(name)]
         below[:] = sorted(inner) if keeping.is_own else []
         for name in sorted(files):
-            if name in _HIDDEN_PARTS or not is_temporary(name):
+            if not name.endswith(_HALF_WRITTEN):
                 yield _relative(checkpoint.path, directory, name)
 
 

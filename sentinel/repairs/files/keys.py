@@ -31,6 +31,7 @@ _PEFT_NAMES = (
     (re.compile(r"\.lora_down\.(weight|bias)$"), r".lora_A.\1"),
     (re.compile(r"\.lora_up\.(weight|bias)$"), r".lora_B.\1"),
 )
+_SAVED = re.compile(r"\.modules_to_save\.([^.]+)\.")
 _ROLES_UNDER_MODEL = _ADAPTER_ROLES - {"adapter"}
 _SPLIT = re.compile(r"(\*)")
 
@@ -126,6 +127,7 @@ class _Automatic:
         adapters = {found for found in map(adapter_name, names) if found}
         # Of several adapters in one file their names tell which is which.
         self._adapter = adapters.pop() if len(adapters) == 1 else None
+        self._saves_one = len({found[1] for found in map(_SAVED.search, names) if found}) == 1
 
     def key(self, tensor: Tensor) -> str:
         key = _unwrapped(tensor.name)
@@ -135,6 +137,8 @@ class _Automatic:
             key = self._without_adapter(key)
         if not _PEFT_FILE.search(tensor.member) or _NO_MODULE.match(key):
             return key
+        if self._saves_one:
+            key = _SAVED.sub(".", key)
         return _as_peft(key, tensor)
 
     def _unpacked(self, key: str, tensor: Tensor) -> str:

@@ -85,6 +85,15 @@ def test_what_is_saved_whole_gets_the_prefix_too():
     assert found == [f"{GOOD}.lora_A.weight", "base_model.model.score.weight"]
 
 
+def test_what_is_saved_whole_loses_its_wrapper():
+    """PEFT raises a KeyError for the wrapped name; of two adapters neither can be told."""
+    one = "base_model.model.score.modules_to_save.default.weight"
+    other = "base_model.model.score.modules_to_save.other.weight"
+
+    assert renamed(one, f"{GOOD}.lora_A.weight")[0] == "base_model.model.score.weight"
+    assert renamed(one, other) == [one, other]
+
+
 def test_other_libraries_names_keep_their_prefix():
     """Only wrappers are taken out of a file that is none of PEFT's."""
     names = ("module.transformer.q.lora_A.weight", "transformer.k.lora_A.default.weight")

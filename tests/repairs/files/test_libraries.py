@@ -162,7 +162,7 @@ def test_a_pickled_adapter_is_cast_too(tmp_path, untouched):
     [
         lambda key: key.removeprefix("base_model.model."),
         lambda key: f"module.{key}",
-        lambda key: f"_orig_mod.{key}",
+        lambda key: f"_orig_mod.{key.replace('lm_head.', 'lm_head.modules_to_save.default.')}",
         lambda key: key.replace(".self_attn.", "._fsdp_wrapped_module.self_attn."),
         lambda key: key.replace(".lora_", ".base_layer.lora_"),
         lambda key: key.replace("lora_A", "lora_down").replace("lora_B", "lora_up"),

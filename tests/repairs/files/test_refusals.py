@@ -230,3 +230,21 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
         refused(path, "cannot be written")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links of POSIX")
+def test_what_is_no_file_of_the_checkpoint_is_left_out(tmp_path):
+    """Pipes are never opened, links to nothing are told, hidden texts are copied."""
+    path = adapter(tmp_path / "a")
+    os.mkfifo(path / "pipe")
+    (path / "broken").symlink_to("nowhere")
+    (path / "half.tmp").write_text("half")
+    (path / ".gitattributes").write_text("*.bin filter=lfs")
+    (path / ".cache").mkdir()
+    (path / ".cache" / "x").write_text("x")
+
+    receipt = prepare_copy(open_checkpoint(path), cast="bf16")
+
+    assert {name for name, _why in receipt.plan.left_out} == {"pipe", "broken"}
+    names = {".gitattributes", "adapter_config.json", WEIGHTS, "sentinel-repair.json"}
+    assert everything(receipt.plan.target) == names
