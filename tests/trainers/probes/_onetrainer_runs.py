@@ -225,11 +225,11 @@ def resuming(scratch: Path) -> list[dict[str, object]]:
         shutil.copytree(kept, scratch / "resumed" / "backup" / backup.name)
         if gone:
             (scratch / "resumed" / "backup" / backup.name / gone).unlink()
-        found.append({"removed": gone, "given": list(values), **_resumed(scratch, first, values)})
+        found.append({"removed": gone, "given": list(values), **resumed(scratch, first, values)})
     return found
 
 
-def _resumed(scratch: Path, config: Path, values: tuple[str, ...]) -> dict[str, object]:
+def resumed(scratch: Path, config: Path, values: tuple[str, ...]) -> dict[str, object]:
     """Resume without a further batch: `epochs` is as many as are done."""
     chosen = [word for value in values for word in ("--config-value", value)]
     with feeding(Batches(4), fill_stable_diffusion, scratch):

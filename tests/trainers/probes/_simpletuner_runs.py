@@ -231,11 +231,11 @@ def resuming(scratch: Path) -> list[dict[str, object]]:
         if gone not in {"", "*"}:
             (scratch / "resumed" / "checkpoint-3" / gone).unlink()
         given = {k: v for k, v in changes.items() if latest.get(k) != v}
-        found.append({"removed": gone, "given": given, **_resumed(scratch, changes)})
+        found.append({"removed": gone, "given": given, **resumed(scratch, changes)})
     return found
 
 
-def _resumed(scratch: Path, changes: dict[str, object]) -> dict[str, object]:
+def resumed(scratch: Path, changes: dict[str, object]) -> dict[str, object]:
     try:
         trainer = trainer_of(scratch, "resumed", sampler=False, **changes)
     except Exception as error:  # noqa: BLE001 - whatever it raises is the fact
