@@ -148,5 +148,7 @@ def _edited(pickled: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
 
 def _refused(subject: str, fact: str) -> RepairError:
     return RepairError(
-        subject, fact=f"cannot be cast: it {fact}", todo="keep the optimizer's state, or drop it"
+        subject,
+        fact=f"cannot be cast: it {fact}",
+        todo="load it with torch and save it again, or leave it as it is",
     )

@@ -16,10 +16,10 @@ from sentinel.errors import InputError, RepairError
 from sentinel.formats.files import list_directory
 from sentinel.formats.naming import step_of
 from sentinel.formats.opening import candidate_at
+from sentinel.repairs.files.keeping import KEPT, Keeping
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Checkpoint
-    from sentinel.repairs.files.keeping import Keeping
 
 SUFFIX = "-repaired"
 _BACKUPS = "backup"
@@ -39,7 +39,7 @@ def default_target(checkpoint: Checkpoint, keeping: Keeping) -> Path:
     is_alone = checkpoint.root == checkpoint.path and not keeping.by_name and around == path.parent
     if is_alone and step_of(path.name) is None and not _holds_steps(around):
         return _free(path, Path())
-    if around.name == _BACKUPS and around.parent.name:
+    if keeping is KEPT["onetrainer-backup"] and around.name == _BACKUPS:
         return _free(around.parent, Path(_BACKUPS, path.name))
     return _free(around, Path(path.name))
 
@@ -77,5 +77,6 @@ def _holds_steps(directory: Path) -> bool:
 def _free(directory: Path, inside: Path) -> Path:
     """Return the first free place beside a directory, under its own name and a mark."""
     marks = (SUFFIX, *(f"{SUFFIX}-{number}" for number in range(2, _MOST_TRIES)))
-    places = (directory.with_name(f"{directory.name}{mark}") / inside for mark in marks)
+    name = directory.name or "checkpoint"
+    places = (directory.parent / f"{name}{mark}" / inside for mark in marks)
     return next(place for place in places if not os.path.lexists(place))

@@ -56,28 +56,17 @@ def prepare(
     when a cast would lose finite values and ``allow_loss`` does not accept that; ConfigError for
     a wish that contradicts itself; InputError when its files cannot be read any more.
     """
-    if optimizer == "cast" and cast is None:
-        raise ConfigError(
-            "the optimizer's state", fact="cannot be cast to nothing", todo="name --cast too"
-        )
-    refusing.refuse_unknown(checkpoint)
-    refusing.refuse_broken(checkpoint, optimizer)
-    if cast is not None or optimizer == "drop" or rename:
-        refusing.refuse_sharded_state(checkpoint)
-    if cast is not None:
-        refusing.refuse_cast(checkpoint)
+    _refuse(checkpoint, cast, optimizer, rename)
     keeping = KEPT[checkpoint.layout]
     target = default_target(checkpoint, keeping) if to is None else to.absolute()
     check_target(checkpoint, keeping, target)
-    is_state = checkpoint.layout in {"accelerate-state", "sd-scripts-state"}
-    if rename and is_state and optimizer != "drop":
-        refusing.refuse_same_wrappers(checkpoint)
-    keys = new_keys(checkpoint.tensors, rename) if rename else {}
+    wish = Wish(cast, optimizer, new_keys(checkpoint.tensors, rename) if rename else {})
     contents = contents_of(checkpoint, keeping, optimizer)
-    wish = Wish(cast, optimizer, keys)
     making = Making(checkpoint, target.name, wish)
     actions = making.actions(contents.files)
     losses = making.losses(actions) if cast is not None else ()
+    if cast is not None and not allow_loss:
+        refusing.refuse_loss(checkpoint, cast, losses)
     plan = CopyPlan(
         source=checkpoint.path.absolute(),
         layout=checkpoint.layout,
@@ -90,16 +79,30 @@ def prepare(
         files=tuple(action.file for action in actions),
         left_out=contents.left_out,
         dtypes=_dtypes(actions, checkpoint, wish),
-        renamed=tuple(sorted(keys.items())),
+        renamed=tuple(sorted(wish.keys.items())),
         losses=losses,
+        go_on=keeping.how_to_go_on(optimizer).format(path=path_text(target)),
     )
-    how = keeping.how_to_go_on(optimizer)
-    plan = replace(
-        plan, go_on=how.format(path=path_text(target)), notes=notes_of(plan, checkpoint, actions)
-    )
-    if cast is not None and not allow_loss:
-        refusing.refuse_loss(checkpoint, cast, losses)
-    return Preparation(plan, checkpoint, actions)
+    noted = replace(plan, notes=notes_of(plan, checkpoint, actions))
+    return Preparation(noted, checkpoint, actions)
+
+
+def _refuse(
+    checkpoint: Checkpoint, cast: CastTo | None, optimizer: OptimizerWish, rename: KeyRules
+) -> None:
+    """Refuse what can be told from headers alone."""
+    if optimizer == "cast" and cast is None:
+        raise ConfigError(
+            "the optimizer's state", fact="cannot be cast to nothing", todo="name --cast too"
+        )
+    refusing.refuse_unknown(checkpoint)
+    refusing.refuse_broken(checkpoint, optimizer)
+    if cast is not None or optimizer == "drop" or rename:
+        refusing.refuse_sharded_state(checkpoint)
+    if cast is not None:
+        refusing.refuse_cast(checkpoint)
+    if rename and optimizer != "drop":
+        refusing.refuse_same_wrappers(checkpoint)
 
 
 def _dtypes(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentinel.receipt import CastTo, Loss, OptimizerWish
 
 _PACKED = frozenset({"U8", "I8", "U32", "I32"})
+_SAME_WRAPPERS = frozenset({"accelerate-state", "sd-scripts-state"})
 _MATRIX_AXES = 2
 _WIDER = {"fp16": "bf16, which has the range of fp32, or fp32", "bf16": "fp32", "fp32": "none"}
 
@@ -93,6 +94,8 @@ def refuse_cast(checkpoint: Checkpoint) -> None:
 
 def refuse_same_wrappers(checkpoint: Checkpoint) -> None:
     """Refuse other keys where the loader puts the same wrappers around the model first."""
+    if checkpoint.layout not in _SAME_WRAPPERS:
+        return
     _refuse(
         checkpoint,
         "its keys are not renamed: accelerate loads them into the same wrappers again",

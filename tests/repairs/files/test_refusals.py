@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from repairs.files.test_undo import KEY, adapter, everything, save
 from sentinel.errors import ChangedWhileReadError, ConfigError, InputError, RepairError
 from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.files.copy import prepare_copy
+from sentinel.repairs.files.keeping import KEPT
 from sentinel.repairs.files.keys import KeyRules
+from sentinel.repairs.files.places import default_target
 from sentinel.repairs.files.planning import prepare
 from sentinel.repairs.files.writing import write
 
@@ -248,3 +251,13 @@ def test_what_is_no_file_of_the_checkpoint_is_left_out(tmp_path):
     assert {name for name, _why in receipt.plan.left_out} == {"pipe", "broken"}
     names = {".gitattributes", "adapter_config.json", WEIGHTS, "sentinel-repair.json"}
     assert everything(receipt.plan.target) == names
+
+
+def test_a_checkpoint_at_the_top_of_the_disk_has_a_place_too(tmp_path):
+    """There is no directory around its directory."""
+    found = open_checkpoint(save(tmp_path / "x" / "cat.safetensors"))
+    top = replace(found, path=Path("/cat.safetensors"))
+
+    place = default_target(top, KEPT["kohya"])
+
+    assert place == Path("/checkpoint-repaired/cat.safetensors")
