@@ -22,6 +22,7 @@ from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.files.copy import prepare_copy
 from sentinel.repairs.files.keys import key_rules_of
 from sentinel.repairs.files.planning import prepare
+from sentinel.repairs.files.undoing import undo
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.trainer
@@ -106,6 +107,8 @@ def test_a_save_of_onetrainer_takes_its_embeddings_along(tmp_path):
     assert "modelspec.hash_sha256" in original
     assert metadata == {k: v for k, v in original.items() if k != "modelspec.hash_sha256"}
     assert any("modelspec.hash_sha256" in note for note in receipt.plan.notes)
+    assert undo(receipt.path).is_clean
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture
