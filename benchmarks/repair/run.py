@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -39,6 +39,7 @@ import sentinel  # noqa: E402
 from sentinel.rules.load import load_rules  # noqa: E402
 
 ATTEMPTS = 4
+CONTROLLED = ("sentinel", "restart", "random")
 
 
 def main() -> int:
@@ -57,7 +58,8 @@ def main() -> int:
         for name in sorted({case.base for case in chosen}):
             make_base(name, place, device=options.device, minilm=options.minilm)
         with ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(partial(_case, place=place, device=options.device), chosen))
+            play = partial(_case, place=place, device=options.device, arms=options.arms)
+            results = list(pool.map(play, chosen))
     text = json.dumps({"seeds": options.seeds, "attempts": ATTEMPTS, "cases": results}, indent=1)
     options.out.write_text(f"{text}\n")
     return 0
@@ -66,6 +68,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
+    parser.add_argument("--arms", nargs="+", choices=CONTROLLED, default=CONTROLLED)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--out", type=Path, default=Path("repair.json"))
@@ -75,11 +78,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _case(case: Case, *, place: Path, device: str) -> dict[str, object]:
-    """Train one case in every way and say how each ended."""
+def _case(case: Case, *, place: Path, device: str, arms: Sequence[str]) -> dict[str, object]:
+    """Train one case's twin, and the case in each way, and say how they ended."""
     name = case.name.replace(" ", "_").replace("/", "-")
     seed = zlib.crc32(case.name.encode())
-    arms: dict[str, Callable[[Training], object]] = {
+    ways: dict[str, Callable[[Training], object]] = {
         "twin": lambda training: run(
             training.command[1:], training.out.with_suffix(".log"), device
         ),
@@ -88,13 +91,13 @@ def _case(case: Case, *, place: Path, device: str) -> dict[str, object]:
         "random": lambda training: play(training, drawn(seed), attempts=ATTEMPTS, device=device),
     }
     ended: dict[str, dict[str, object]] = {}
-    for arm, train in arms.items():
+    for arm in ("twin", *arms):
         started_s = time.monotonic()
         out = place / f"{name}-{arm}"
         told = twin_of(case) if arm == "twin" else case
         wanted = FAULTS[case.fault or ""].caught_by
         training = Training(write_recipe(told, place, out), out, place / case.base, wanted)
-        did = train(training)
+        did = ways[arm](training)
         found = _outcome(training)
         took_s = round(time.monotonic() - started_s, 1)
         ended[arm] = {**asdict(found), "did": did, "took_s": took_s}
