@@ -18,6 +18,7 @@ from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarde
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
+from sentinel.daemon.proving import Prover
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
@@ -153,6 +154,7 @@ def supervising(
             launcher=Launcher(settings, journal),
             attending=attending,
             repairer=repairer,
+            prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
             teller=teller,
             on_note=on_note,
         )

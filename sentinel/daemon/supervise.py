@@ -16,16 +16,16 @@ from typing import Literal
 
 from sentinel.daemon.attending import Attending
 from sentinel.daemon.journal import Attempt, Journal, Judged
+from sentinel.daemon.beginning import own_choice
 from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
-from sentinel.daemon.repairing import Repairer, acting, step_order
+from sentinel.daemon.proving import Prover
+from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
-from sentinel.daemon.verifying import Proof, verify
 from sentinel.errors import StateError
 from sentinel.repairs.plan import Plan
-from sentinel.repairs.recipes import chosen_checkpoint
 
 __all__ = ["RunSettings", "Supervisor"]
 
@@ -54,6 +54,7 @@ class Supervisor:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
+        prover: Prover,
         teller: Teller,
         on_note: Callable[[str], None],
     ) -> None:
@@ -67,7 +68,7 @@ class Supervisor:
         self._teller = teller
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
-        self._proved: dict[int, Proof] = {}
+        self._prover = prover
 
     def run(self) -> int:
         """Supervise the training to its end and return the exit code.
@@ -147,7 +148,7 @@ class Supervisor:
         self._drain()
         if self._attending.signal is not None:
             return SIGNALLED + self._attending.signal
-        chosen = self._own_choice()
+        chosen = own_choice(self._settings, self._repairer.on_disk())
         if chosen is not None and not chosen.target:
             where = f"'{chosen.path}', which the trainer would begin from, is {chosen.level}"
             if not self._reports_only:
@@ -174,19 +175,6 @@ class Supervisor:
             return GAVE_UP
         self._say(last, "outcome", f"{where}; it begins elsewhere", "begin")
         return self._start_plan(plan)
-
-    def _own_choice(self) -> Judged | None:
-        """Return the checkpoint the trainer would begin from by itself, if it is known."""
-        known = self._repairer.on_disk()
-        recipe = self._settings.recipe
-        if recipe is not None:
-            named = chosen_checkpoint(recipe, self._settings.command, self._settings.cwd)
-            if named is not None:
-                same = (j for j in known if j.path == named or _real(j.path) == _real(named))
-                return next(same, None)
-            if not recipe.picks.latest:
-                return None
-        return max(known, key=step_order, default=None)
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -225,7 +213,7 @@ class Supervisor:
             self._stop(process, attempt)
             self._drain()
             return self._repair(attempt, self._repairer.faulty(attempt.attempt))
-        self._prove(attempt, ended=True)
+        self._prover.prove(attempt, ended=True)
         return self._finished(attempt, end or Ended(None))
 
     def _tend(self, process: TrainerProcess, attempt: Attempt) -> Ended | None:
@@ -234,7 +222,7 @@ class Supervisor:
             return None  # judged by a sentinel that was killed before it could act
         while self._attending.signal is None:
             for outcome in self._attending.look(_POLL_S):
-                self._prove(attempt, ended=False)
+                self._prover.prove(attempt, ended=False)
                 if not self._reports_only and acting(outcome.judged, self._settings.act_on):
                     return None
             end = process.poll()
@@ -252,7 +240,7 @@ class Supervisor:
 
     def _repair(self, attempt: Attempt, faulty: Sequence[Judged]) -> TrainerProcess | int:
         """Quarantine, plan and start again; the exit code when there is no next attempt."""
-        self._prove(attempt, ended=True)
+        self._prover.prove(attempt, ended=True)
         self._repairer.quarantine(attempt, faulty)
         self._journal.attempt_ended(attempt, exit_code=None, outcome="faulty")
         if self._settings.policy == "stop":
@@ -327,30 +315,6 @@ class Supervisor:
             many = f"{unjudged} checkpoint{'s have' if unjudged > 1 else ' has'}"
             self._on_note(f"{many} no verdict after {timeout_s:g} s; going on without")
 
-    def _prove(self, attempt: Attempt, *, ended: bool) -> None:
-        """Say whether the repair that began this attempt helped: early, and again at its end.
-
-        Both are one event, so the log keeps the last word.
-        """
-        if attempt.plan is None or (not ended and attempt.attempt in self._proved):
-            return
-        proof = verify(
-            Plan.from_detail(attempt.plan),
-            self._journal.judged(self._run_id, attempt.attempt),
-            effect=self._settings.recipe.effect if self._settings.recipe else {},
-            loss_before=self._journal.loss_before(self._run_id, attempt.attempt),
-            ended=ended,
-        )
-        if proof is None or proof == self._proved.get(attempt.attempt):
-            return
-        self._proved[attempt.attempt] = proof
-        detail = {
-            "result": proof.result,
-            "loss_before": proof.loss_before,
-            "loss_after": proof.loss_after,
-        }
-        self._say(attempt, "outcome", f"repair {proof.result}: {proof.message}", "proof", detail)
-
     def _say(
         self,
         attempt: Attempt | None,
@@ -369,7 +333,3 @@ class Supervisor:
 
 def _is_gone(plan: Plan) -> bool:
     return plan.target_path is not None and not os.path.lexists(plan.target_path)
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
