@@ -22,6 +22,7 @@ from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentinel.daemon.inspector import Outcome
+    from sentinel.repairs.asking import Asked
     from sentinel.repairs.recipes import Recipe
 
 
@@ -72,7 +73,8 @@ def command(
     """
     from sentinel.daemon.assemble import supervising
     from sentinel.daemon.supervise import RunSettings
-    from sentinel.repairs.recipes import load_recipes, recognise
+    from sentinel.repairs.invocation import recognise
+    from sentinel.repairs.recipes import load_recipes
     from sentinel.reports.repeats import Repeats
     from sentinel.reports.timeline import line_for
 
@@ -86,8 +88,9 @@ def command(
     config = settled(config_path, state, log).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )
-    known = recognise(words, load_recipes(() if recipe is None else (recipe,)))
     err, here = console(error=True), Path.cwd()
+    known = recognise(words, load_recipes(() if recipe is None else (recipe,)), here)
+    asked = _asked(watched, known, words)
 
     repeats = Repeats()
 
@@ -99,8 +102,9 @@ def command(
         complain("no recipe knows this command: a faulty run is stopped, but cannot be resumed")
     settings = RunSettings(
         command=words,
-        cwd=Path.cwd(),
-        roots=_roots(watched, known, words),
+        cwd=here,
+        roots=_roots(watched, asked, words),
+        asked=asked,
         recipe=known,
         policy=config.policy,
         act_on=frozenset(config.act_on),
@@ -122,19 +126,30 @@ def command(
         return supervisor.run()
 
 
-def _roots(
-    watched: tuple[Path, ...], recipe: Recipe | None, words: tuple[str, ...]
-) -> tuple[Path, ...]:
-    from sentinel.repairs.recipes import output_directory
+def _asked(watched: tuple[Path, ...], recipe: Recipe | None, words: tuple[str, ...]) -> Asked:
+    """Return what the command asks for; one that cannot be read is no error where DIR is given."""
+    from sentinel.errors import RepairError
+    from sentinel.repairs.asking import Asked, asked_of
 
+    if recipe is None:
+        return Asked()
+    try:
+        return asked_of(recipe, words, Path.cwd())
+    except RepairError as error:
+        if not watched:
+            raise
+        complain(str(error))
+        return Asked()
+
+
+def _roots(watched: tuple[Path, ...], asked: Asked, words: tuple[str, ...]) -> tuple[Path, ...]:
     if watched:
         return tuple(path.absolute() for path in watched)
-    found = None if recipe is None else output_directory(recipe, words, Path.cwd())
-    if found is None:
+    if asked.output is None:
         raise ConfigError(
             "command",
             where=f"'{words[0]}'",
             fact="does not tell where its checkpoints will lie",
             todo="say it with --watch DIR",
         )
-    return (found,)
+    return (asked.output,)

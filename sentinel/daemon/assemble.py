@@ -18,6 +18,7 @@ from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarde
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
+from sentinel.daemon.planning import Planner
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
@@ -29,6 +30,7 @@ from sentinel.daemon.watch import Watch
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
+from sentinel.repairs.asking import fresh_root
 from sentinel.rules.baseline import read_baseline
 from sentinel.rules.schema import Rule
 
@@ -119,11 +121,12 @@ def supervising(
         stack.callback(journal.close)
         run_id = journal.bind_run(settings.roots)
         stack.enter_context(guarding_run(places.state, run_id))
-        runs = SupervisedRuns(run_id, settings.roots[0])
+        watched = _once_each((*settings.roots, *_fresh_roots(settings)))
+        runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
         teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
         reader = InterruptibleReader(stack.enter_context(IsolatedWorker(nice=NICE)))
         attending = Attending(
-            settings.roots,
+            watched,
             inspector=_inspector(
                 journal,
                 config=config,
@@ -134,15 +137,15 @@ def supervising(
                 on_note=on_note,
             ),
             reader=reader,
-            arrivals=stack.enter_context(Arrivals(settings.roots, on_note=on_note)),
+            arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
             on_judged=_unheard(on_judged),
         )
         repairer = Repairer(
             run_id=run_id,
-            roots=settings.roots,
+            roots=watched,
             journal=journal,
             teller=teller,
-            recipe=settings.recipe,
+            planner=_planner(settings),
             act_on=settings.act_on,
             max_attempts=settings.max_attempts,
         )
@@ -151,7 +154,7 @@ def supervising(
             run_id=run_id,
             runs=runs,
             journal=journal,
-            launcher=Launcher(settings, journal),
+            launcher=Launcher(settings, journal, copies=places.state / "starts"),
             attending=attending,
             repairer=repairer,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
@@ -182,6 +185,19 @@ def _inspector(
         on_note=on_note,
         hold_s=2 * config.torn_after_s,
     )
+
+
+def _fresh_roots(settings: RunSettings) -> tuple[Path, ...]:
+    """Return where the run goes on when its trainer is given fresh directories."""
+    if settings.recipe is None or settings.recipe.resume.into == "same":
+        return ()
+    return (fresh_root(settings.asked.output or settings.roots[0]),)
+
+
+def _planner(settings: RunSettings) -> Planner | None:
+    if settings.recipe is None:
+        return None
+    return Planner(settings.recipe, settings.command, settings.cwd, settings.roots, settings.asked)
 
 
 def refuse_state_below(roots: Sequence[Path], places: Places) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from sentinel.daemon.journal import Judged
 from sentinel.daemon.launching import RunSettings
 from sentinel.daemon.repairing import step_order
-from sentinel.repairs.recipes import chosen_checkpoint
 
 
 def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:
@@ -17,14 +16,12 @@ def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:
 
     ``known`` are the judged checkpoints that lie there.
     """
-    recipe = settings.recipe
-    if recipe is not None:
-        named = chosen_checkpoint(recipe, settings.command, settings.cwd)
-        if named is not None:
-            same = (j for j in known if j.path == named or _real(j.path) == _real(named))
-            return next(same, None)
-        if not recipe.picks.latest:
-            return None
+    begins = settings.asked.begins
+    if isinstance(begins, Path):
+        same = (j for j in known if j.path == begins or _real(j.path) == _real(begins))
+        return next(same, None)
+    if settings.recipe is not None and begins is None:
+        return None
     return max(known, key=step_order, default=None)
 
 

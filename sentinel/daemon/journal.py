@@ -270,10 +270,14 @@ class Journal:
         return rows[0]["step"] if rows else None, frozenset(path_of(row["path"]) for row in rows)
 
     def loss_before(self, run_id: str, attempt: int) -> float | None:
-        """Return the last loss that a checkpoint of an earlier attempt tells."""
+        """Return the loss to compare a repair with: the last that earlier attempts tell.
+
+        That of a faulty checkpoint counts only where no other tells one, and one of exactly zero
+        never: a trainer may show a NaN so.
+        """
         rows = self._rows(
-            "SELECT loss FROM judged WHERE run_id=? AND attempt<? AND loss IS NOT NULL"
-            " ORDER BY seq DESC LIMIT 1",
+            "SELECT loss FROM judged WHERE run_id=? AND attempt<? AND loss <> 0"
+            " ORDER BY level='faulty', seq DESC LIMIT 1",
             run_id,
             attempt,
         )

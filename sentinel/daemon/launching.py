@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sentinel.daemon.journal import Attempt, Journal
 from sentinel.daemon.process import ProcessIdentity, TrainerProcess, remains
-from sentinel.errors import TrainerError
+from sentinel.errors import SentinelError
+from sentinel.repairs.asking import Asked
+from sentinel.repairs.compose import Composed, compose
 from sentinel.repairs.plan import Plan
-from sentinel.repairs.recipes import Recipe, compose
+from sentinel.repairs.recipes import Recipe
 
 Policy = Literal["auto", "stop", "report"]
 
@@ -33,34 +36,45 @@ class RunSettings:
     backoff_max_s: float = 60.0
     verdict_timeout_s: float = 120.0
     output: Path | None = None
+    asked: Asked = field(default_factory=Asked)
 
 
 class Launcher:
-    """The trainer's processes, each written to the journal before anybody waits for it."""
+    """The trainer's processes, each written to the journal before anybody waits for it.
 
-    def __init__(self, settings: RunSettings, journal: Journal) -> None:
+    Changed copies of what the user's command reads lie below ``copies``.
+    """
+
+    def __init__(self, settings: RunSettings, journal: Journal, *, copies: Path) -> None:
         self._settings = settings
         self._journal = journal
+        self._copies = copies
         self.process: TrainerProcess | None = None
 
-    def command(self, plan: Plan | None) -> tuple[str, ...]:
+    def composed(self, run_id: str, plan: Plan | None) -> Composed:
         """Return the user's command, changed as planned."""
         recipe = self._settings.recipe
         if plan is None or recipe is None:
-            return self._settings.command
+            return Composed(self._settings.command)
         return compose(
             recipe,
             self._settings.command,
-            checkpoint=Path(plan.target_path) if plan.target_path else None,
-            precision=plan.precision,
-            optimizer=plan.optimizer,
+            plan,
+            cwd=self._settings.cwd,
+            place=self._copies / run_id / str(plan.number),
         )
 
     def start(self, attempt: Attempt) -> TrainerProcess:
-        """Start a planned attempt; raises TrainerError, and then it is no attempt any more."""
+        """Start a planned attempt with what it needs in place.
+
+        Raises RepairError or TrainerError, and then it is no attempt any more.
+        """
+        plan = Plan.from_detail(attempt.plan) if attempt.plan else None
         try:
-            process = self._spawn(attempt)
-        except TrainerError:
+            composed = self.composed(attempt.run_id, plan)
+            composed.prepare()
+            process = self._spawn(attempt, composed.environment)
+        except SentinelError:
             self._journal.attempt_ended(attempt, exit_code=None, outcome="not started")
             raise
         return self._taken(attempt, process)
@@ -85,13 +99,13 @@ class Launcher:
         self._journal.attempt_started(attempt, pid=known.pid, pid_started=known.started_s)
         return process
 
-    def _spawn(self, attempt: Attempt) -> TrainerProcess:
+    def _spawn(self, attempt: Attempt, environment: Mapping[str, str]) -> TrainerProcess:
         start = partial(
             TrainerProcess.start,
             attempt.command,
             mark=_marker(attempt),
             cwd=self._settings.cwd,
-            env=os.environ,
+            env={**os.environ, **environment},
         )
         if self._settings.output is None:
             return start()

@@ -6,7 +6,7 @@ from sentinel.daemon.journal import Attempt, Journal
 from sentinel.daemon.telling import Teller
 from sentinel.daemon.verifying import Proof, verify
 from sentinel.repairs.plan import Plan
-from sentinel.repairs.recipes import Recipe
+from sentinel.repairs.recipes import Effect, Recipe
 
 
 class Prover:
@@ -18,7 +18,7 @@ class Prover:
         self._run_id = run_id
         self._journal = journal
         self._teller = teller
-        self._effect = recipe.effect if recipe else {}
+        self._effect = recipe.effect if recipe else Effect()
         self._proved: dict[int, Proof] = {}
 
     def prove(self, attempt: Attempt, *, ended: bool) -> None:

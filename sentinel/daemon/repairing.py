@@ -9,31 +9,33 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Action, Attempt, Journal, Judged
 from sentinel.daemon.past import Past
+from sentinel.daemon.planning import Planner
 from sentinel.daemon.telling import Teller
 from sentinel.errors import RepairError
+from sentinel.formats.configs.reader import LATEST
 from sentinel.formats.opening import open_checkpoint
-from sentinel.machine.device import Device, device_from_settings, device_of_machine
-from sentinel.repairs.plan import START, Plan, Start, make_plan
+from sentinel.repairs.plan import START, Plan
 from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
-from sentinel.repairs.recipes import Precision, Recipe
 from sentinel.verdict import Finding, Verdict
 
 
 def acting(judged: Judged | Verdict, act_on: frozenset[str]) -> tuple[Finding, ...]:
     """Return the findings on which sentinel acts by itself.
 
-    Critical ones of certain rules (counted on the bytes, no threshold), and those of likely
+    Critical ones of certain rules (counted on the bytes, no threshold), and warnings too of
     rules that the user's policy names.
     """
     return tuple(
         found
         for found in judged.findings
-        if found.severity == "critical" and (found.safety == "certain" or found.rule in act_on)
+        if (found.severity == "critical" and found.safety == "certain")
+        or (found.severity in {"critical", "warning"} and found.rule in act_on)
     )
 
 
@@ -47,7 +49,7 @@ class Repairer:
         roots: Sequence[Path],
         journal: Journal,
         teller: Teller,
-        recipe: Recipe | None,
+        planner: Planner | None,
         act_on: frozenset[str],
         max_attempts: int,
     ) -> None:
@@ -56,7 +58,7 @@ class Repairer:
         self._journal = journal
         self._past = Past(journal, run_id)
         self._teller = teller
-        self._recipe = recipe
+        self._planner = planner
         self._act_on = act_on
         self._max_attempts = max_attempts
 
@@ -113,19 +115,19 @@ class Repairer:
     def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
         """Return how to go on after this attempt, or the sentence that says why not."""
         series = self._past.series(attempt)
-        if self._recipe is None:
+        if self._planner is None:
             return "no recipe knows this trainer, so it cannot be resumed; give --recipe FILE"
         if len(series) >= self._max_attempts:
             return f"gave up after {len(series)} attempts that ended faulty"
         failures = _failures(series)
         findings = [found for judged in faulty for found in acting(judged, self._act_on)]
-        plan = make_plan(
+        plan = self._planner.plan(
             findings,
-            starts=[_start(judged) for judged in self._past.lineage(attempt)],
+            faulty=faulty,
+            starts=self._past.lineage(attempt),
             failures=failures,
-            faulty_step=max((j.step for j in faulty if j.step is not None), default=None),
-            precision_now=self._precision(faulty),
-            device=self._device(faulty),
+            before=Plan.from_detail(attempt.plan) if attempt.plan else None,
+            number=attempt.attempt + 1,
         )
         if plan is None:
             return f"gave up: {failures[START]} attempts from step 0 ended faulty"
@@ -137,20 +139,21 @@ class Repairer:
 
     def plan_before_start(self, chosen: Judged) -> Plan | str:
         """Return how to begin when the checkpoint the trainer would load is not usable."""
-        if self._recipe is None:
+        if self._planner is None:
             return "no recipe knows this trainer, so it cannot be told to begin elsewhere"
         known = [
             judged
             for judged in self._past.on_disk()
             if judged.path.parent == chosen.path.parent and _before(judged, chosen)
         ]
-        plan = make_plan(
+        last = self._journal.last_attempt(self._run_id)
+        plan = self._planner.plan(
             acting(chosen, self._act_on),
-            starts=[_start(judged) for judged in known],
+            faulty=[chosen],
+            starts=known,
             failures={},
-            faulty_step=chosen.step,
-            precision_now=self._precision([chosen]),
-            device=self._device([chosen]),
+            before=None,
+            number=last.attempt + 1 if last else 1,
         )
         if plan is None:
             return "no good checkpoint lies before it"
@@ -164,23 +167,23 @@ class Repairer:
         back; None when there was no repair. Where the attempt has written nothing good yet, it
         begins once more where it began, or further back when that is gone.
         """
-        if lost.plan is None or self._recipe is None:
+        if lost.plan is None or self._planner is None:
             return None
         before = Plan.from_detail(lost.plan)
         newest = next((j for j in reversed(self._past.lineage(lost)) if j.target), None)
         repaired = newest is not None and newest.attempt == lost.attempt
         step = newest.step if newest else 0
-        plan = Plan(
-            rules=before.rules,
+        plan = replace(
+            before,
             target=newest.checkpoint_id if newest else None,
             target_path=str(newest.path) if newest else None,
             target_step=step,
-            precision=before.precision,
             # Only what the repaired attempt wrote holds no settings from before the repair.
             optimizer="keep" if repaired else before.optimizer,
             reason=f"the repaired run was cut off; it goes on from step {step}",
             steps_lost=None,
         )
+        plan = self._planner.placed(plan, lost.attempt + 1)
         self._tell_plan(plan, lost.attempt)
         return plan
 
@@ -196,7 +199,8 @@ class Repairer:
 
     def _in_the_way(self) -> Judged | None:
         """Return the faulty checkpoint that a trainer told nothing would begin from, if any."""
-        if self._recipe is None or not self._recipe.picks.latest:
+        planner = self._planner
+        if planner is None or planner.asked.begins != LATEST or planner.recipe.resume.into == "new":
             return None
         newest = max(self._past.on_disk(), key=step_order, default=None)
         return None if newest is None or newest.target else newest
@@ -205,16 +209,6 @@ class Repairer:
         """Return the outermost of the trainer's directories that a checkpoint lies in."""
         around = [root for root in self._roots if checkpoint.is_relative_to(root)]
         return min(around or self._roots, key=lambda root: len(root.parts))
-
-    def _precision(self, faulty: Sequence[Judged]) -> Precision | None:
-        setting = self._recipe.effect.get("precision") if self._recipe else None
-        seen = next((j.settings.get(setting) for j in reversed(faulty)), None) if setting else None
-        known: dict[object, Precision] = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
-        return known.get(seen)
-
-    def _device(self, faulty: Sequence[Judged]) -> Device:
-        told = (device_from_settings(judged.settings) for judged in reversed(faulty))
-        return next((device for device in told if device is not None), None) or device_of_machine()
 
     # -- doing and saying -------------------------------------------------------------------------
 
@@ -268,21 +262,6 @@ class Repairer:
 def _failures(series: Sequence[Attempt]) -> Counter[str]:
     """Count the attempts that ended faulty by the place they began from."""
     return Counter(known.parent or START for known in series if known.outcome == "faulty")
-
-
-def _start(judged: Judged) -> Start:
-    return Start(
-        checkpoint_id=judged.checkpoint_id,
-        path=judged.path,
-        step=judged.step,
-        level=judged.level,
-        good=judged.target,
-        doubts=tuple(
-            found.rule
-            for found in judged.findings
-            if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
-        ),
-    )
 
 
 def step_order(judged: Judged) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sentinel.checkpoint import Checkpoint, path_text
@@ -76,11 +76,15 @@ class WatchedRuns:
 
 
 class SupervisedRuns:
-    """Every checkpoint below the roots belongs to the attempt that runs now."""
+    """Every checkpoint below the roots belongs to the attempt that runs now.
 
-    def __init__(self, run_id: str, root: Path) -> None:
+    ``before`` are the attempts so far, whose copies are no checkpoints of the trainer's.
+    """
+
+    def __init__(self, run_id: str, root: Path, *, before: Sequence[Attempt] = ()) -> None:
         self._run_id = run_id
         self._root = root
+        self._copies = {Path(copy) for one in before if (copy := _copy_of(one))}
         self._attempt = 0
         self._parent: str | None = None
 
@@ -88,11 +92,20 @@ class SupervisedRuns:
         """Count what comes from here on to an attempt; None is what lay there before the first."""
         self._attempt = attempt.attempt if attempt else 0
         self._parent = attempt.parent if attempt else None
+        copy = _copy_of(attempt)
+        if copy is not None:
+            self._copies.add(Path(copy))
 
-    def known(self, candidate: Candidate) -> str | None:  # noqa: ARG002 - the protocol of Runs
-        """Return the id of the one run there is."""
-        return self._run_id
+    def known(self, candidate: Candidate) -> str | None:
+        """Return the id of the one run there is, None for a copy that sentinel made itself."""
+        return None if candidate.path in self._copies else self._run_id
 
     def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:  # noqa: ARG002
         """Return the attempt that was taken last."""
         return RunRef(self._run_id, self._attempt, self._parent, self._root)
+
+
+def _copy_of(attempt: Attempt | None) -> str | None:
+    """Return where the copy lies that an attempt began from, None when it began from none."""
+    copy = attempt.plan.get("copy") if attempt and attempt.plan else None
+    return copy if isinstance(copy, str) else None

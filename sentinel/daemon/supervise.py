@@ -11,12 +11,11 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from sentinel.daemon.attending import Attending
-from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.beginning import own_choice
+from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
@@ -135,7 +134,8 @@ class Supervisor:
         """Start what was planned, unless its beginning is gone or the user changed the command."""
         plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
         gone = plan is not None and _is_gone(plan)
-        if not gone and last.command == self._launcher.command(plan):
+        command = self._launcher.composed(self._run_id, plan).command
+        if not gone and last.command == command:
             return self._start(last)
         self._journal.attempt_ended(last, exit_code=None, outcome="not started")
         if gone:
@@ -179,12 +179,17 @@ class Supervisor:
     # -- starting -----------------------------------------------------------------------------
 
     def _start_plan(self, plan: Plan) -> TrainerProcess | int:
+        composed = self._launcher.composed(self._run_id, plan)
         attempt = self._journal.plan_attempt(
             self._run_id,
             parent=plan.target,
-            command=self._launcher.command(plan),
+            command=composed.command,
             plan=plan.as_detail(),
         )
+        if composed.diff:
+            many = " and ".join(f"'{path.name}'" for path in composed.files)
+            message = f"changed a copy of {many}; the original stays as it is"
+            self._say(attempt, "action", message, "changed", {"diff": composed.diff})
         return self._start(attempt)
 
     def _start(self, attempt: Attempt) -> TrainerProcess | int:
@@ -332,4 +337,5 @@ class Supervisor:
 
 
 def _is_gone(plan: Plan) -> bool:
-    return plan.target_path is not None and not os.path.lexists(plan.target_path)
+    places = (plan.target_path, plan.output if plan.copy else None)
+    return plan.target_path is not None and not any(map(os.path.lexists, filter(None, places)))

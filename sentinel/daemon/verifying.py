@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from sentinel.daemon.journal import Judged
 from sentinel.repairs.plan import Plan
+from sentinel.repairs.recipes import Effect, Precision
+from sentinel.repairs.wishes import same, shown
 
 Result = Literal["fixed", "worse", "not fixed", "no effect"]
 
@@ -33,14 +35,14 @@ def verify(
     plan: Plan,
     after: Sequence[Judged],
     *,
-    effect: Mapping[str, str],
+    effect: Effect,
     loss_before: float | None,
     ended: bool,
 ) -> Proof | None:
     """Return the proof once there is enough to tell, None while there is not.
 
-    ``after`` are the checkpoints of the attempt that the plan started, ``effect`` maps what the
-    plan changed ("precision") to the setting that shows it, ``ended`` says that no more come.
+    ``after`` are the checkpoints of the attempt that the plan started, ``effect`` names the
+    settings that show a precision, ``ended`` says that no more come.
     The losses are compared only then.
     One that could not be read proves nothing, one that is faulty for another reason no success.
     """
@@ -64,9 +66,7 @@ def verify(
     return Proof("fixed", fact, *numbers)
 
 
-def _refuted(
-    plan: Plan, readable: Sequence[Judged], effect: Mapping[str, str]
-) -> tuple[Result, str] | None:
+def _refuted(plan: Plan, readable: Sequence[Judged], effect: Effect) -> tuple[Result, str] | None:
     """Return why the repair did not help, None while nothing speaks against it."""
     missing = _without_effect(plan, readable[-1], effect)
     if missing is not None:
@@ -82,17 +82,24 @@ def _refuted(
     return None
 
 
-def _without_effect(plan: Plan, judged: Judged, effect: Mapping[str, str]) -> str | None:
-    setting = effect.get("precision")
-    if plan.precision is None or setting is None:
-        return None
-    seen = judged.settings.get(setting)
-    if seen is None or seen == plan.precision:
-        return None
-    return (
-        f"the trainer was told to use {plan.precision}, but {_place(judged)} says {setting} is"
-        f" {seen}"
-    )
+def _without_effect(plan: Plan, judged: Judged, effect: Effect) -> str | None:
+    """Return what the newest checkpoint says against the change; what it tells nothing of, not."""
+    for name, wanted in ((effect.precision, plan.precision), (effect.compute, plan.compute)):
+        seen = judged.settings.get(name) if name else None
+        if wanted is not None and seen is not None and _falls_short(str(seen), wanted):
+            told = f"the trainer was told to use {wanted}"
+            return f"{told}, but {_place(judged)} says {name} is {seen}"
+    for name, value in plan.settings.items():
+        seen = judged.settings.get(name)
+        if seen is not None and not same(value, seen):
+            told = f"the trainer was told {name} {shown(value)}"
+            return f"{told}, but {_place(judged)} says it is {shown(seen)}"
+    return None
+
+
+def _falls_short(seen: str, wanted: Precision) -> bool:
+    """Tell whether a precision is less than was asked for; fp32 has all that bf16 has."""
+    return seen != wanted and seen not in {"fp32", "no"}
 
 
 def _place(judged: Judged) -> str:

@@ -24,7 +24,8 @@ from sentinel.demo.scenes import Scene, base_command, recipe_directory, scenes
 from sentinel.demo.stage import Stage
 from sentinel.errors import TrainerError
 from sentinel.health.rows import EventRow
-from sentinel.repairs.recipes import load_recipes, recognise
+from sentinel.repairs.invocation import recognise
+from sentinel.repairs.recipes import load_recipes
 from sentinel.reports.repeats import Repeats
 from sentinel.reports.timeline import line_for
 from sentinel.rules.load import load_rules
@@ -116,7 +117,7 @@ def _play(scene: Scene, workspace: Path, stage: Stage) -> SceneEnd:
         command=scene.command,
         cwd=workspace,
         roots=(scene.output,),
-        recipe=recognise(scene.command, load_recipes()),
+        recipe=recognise(scene.command, load_recipes(), workspace),
         backoff_s=config.backoff_s,
         output=workspace / f"{scene.name}.log",
     )

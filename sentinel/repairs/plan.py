@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from sentinel.formats.settings import Setting
 from sentinel.machine.device import Device
-from sentinel.repairs.recipes import Precision
+from sentinel.repairs.precision import choose_precision
+from sentinel.repairs.recipes import Precision, Recipe, Route
+from sentinel.repairs.wishes import Settings, settle, shown
 from sentinel.verdict import Finding, Level
 
 START = "start"
@@ -23,6 +26,8 @@ class Start:
     resume will load. ``doubts`` names rules that found signs of the fault in its content: a
     finite checkpoint from a diverging run carries the damage on (a run resumed from the last
     finite one, with weights 200 times too large, never came back; the one before them did).
+    ``stale_state`` says that a finding asks to drop its optimizer state: with second moments that
+    vanished in fp16 a kept state let the loss jump from 2.9 to 4.7 in a run that was measured.
     """
 
     checkpoint_id: str
@@ -31,11 +36,19 @@ class Start:
     level: Level
     good: bool
     doubts: tuple[str, ...] = ()
+    stale_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the training is started again. ``target`` is None when it begins at step 0."""
+    """How the training is started again. ``target`` is None when it begins at step 0.
+
+    ``precision`` is that of what is trained, ``compute`` that of the forward pass, None where it
+    stays; ``settings`` are further ones by name. They hold what earlier repairs of the run
+    changed too, since each start is composed from the user's own command. ``output`` is the fresh
+    directory it goes on in, None for its own, ``copy`` the copy of the target in it; ``number``
+    tells the starts of a run apart.
+    """
 
     rules: tuple[str, ...]
     target: str | None
@@ -45,17 +58,36 @@ class Plan:
     optimizer: Literal["keep", "drop"]
     reason: str
     steps_lost: int | None
+    compute: Precision | None = None
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    output: str | None = None
+    copy: str | None = None
+    number: int = 0
 
     def as_detail(self) -> dict[str, object]:
         """Return the plan as JSON-ready values for the journal and the event log."""
-        return asdict(self)
+        detail = {item.name: getattr(self, item.name) for item in fields(self)}
+        return detail | {"rules": list(self.rules), "settings": dict(self.settings)}
 
     @classmethod
     def from_detail(cls, detail: Mapping[str, object]) -> Plan:
-        """Return the plan that `as_detail` wrote."""
+        """Return the plan that `as_detail` wrote, or that a version before this one did."""
         values = dict(detail)
         values["rules"] = tuple(_list(values.get("rules")))
         return cls(**values)  # type: ignore[arg-type]  # written by as_detail above
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What the run has now: precision of what is trained and of the forward pass, settings.
+
+    ``before`` is the plan that began the attempt, None for the user's own start.
+    """
+
+    precision: Precision | None = None
+    compute: Precision | None = None
+    settings: Settings = field(default_factory=dict)
+    before: Plan | None = None
 
 
 def make_plan(
@@ -64,35 +96,56 @@ def make_plan(
     starts: Sequence[Start],
     failures: Mapping[str, int],
     faulty_step: int | None,
-    precision_now: Precision | None,
+    now: Now,
     device: Device,
+    recipe: Recipe,
     failures_to_poison: int = 2,
 ) -> Plan | None:
     """Return how to go on after these critical findings, None when no way is left.
+
+    Findings are weighed in this order: the place (the newest good checkpoint), the precision
+    (fp32 before bf16), each setting (see `wishes`), and last the optimizer state, which is
+    dropped where anything changed that it would bring back, where a finding asks for it, and
+    where what it holds is itself a fault.
 
     ``starts`` is the lineage from oldest to newest; ``failures`` counts, by checkpoint id or
     `START`, the attempts that began there and ended faulty: two of them poison the place, and
     the next plan begins one further back (a healthy-looking checkpoint can carry the fault:
     https://github.com/NVIDIA/Megatron-LM/issues/5281).
     """
-    target = _target(starts, failures, failures_to_poison)
+    chosen = choose_precision(findings, now.precision, now.compute, recipe, device)
+    settled = settle(findings, now.settings)
+    settings = {k: v for k, v in settled.settings.items() if recipe.change_of(k) is not None}
+    said = [*settled.said, *_cannot_be_told(settled.settings, recipe)]
+    place = target = _target(starts, failures, failures_to_poison)
+    stale = chosen.precision is not None or bool(settings) or bool(target and target.stale_state)
+    optimizer = _optimizer(recipe, target, stale=stale, asked=_asks_drop(findings))
+    if optimizer is None:
+        target, optimizer = None, "drop"
     if target is None and failures.get(START, 0) >= failures_to_poison:
         return None
-    precision, why = _precision(findings, precision_now, device)
-    optimizer: Literal["keep", "drop"] = (
-        "drop" if precision is not None or _asks_drop(findings) else "keep"
-    )
     step = target.step if target else 0
-    lost = faulty_step - step if faulty_step is not None and step is not None else None
+    before = now.before
+    why = chosen.why
+    if settings:
+        told = " and ".join(f"{name} {shown(value)}" for name, value in settings.items())
+        why = f"{why}, with {told}"
+    words = (
+        _resume_words(target, starts, optimizer, why, recipe)
+        if target
+        else _restart_words(why, recipe, has_place=place is not None)
+    )
     return Plan(
         rules=tuple(dict.fromkeys(found.rule for found in findings)),
         target=target.checkpoint_id if target else None,
         target_path=str(target.path) if target else None,
         target_step=step,
-        precision=precision,
+        precision=chosen.precision or (before.precision if before else None),
+        compute=chosen.compute or (before.compute if before else None),
+        settings={**(before.settings if before else {}), **settings},
         optimizer=optimizer,
-        reason=_reason(target, starts, optimizer, why),
-        steps_lost=lost,
+        reason="; ".join(filter(None, [*words, *said])),
+        steps_lost=faulty_step - step if faulty_step is not None and step is not None else None,
     )
 
 
@@ -109,41 +162,20 @@ def _target(
     return best[-1] if best else None
 
 
-def _precision(
-    findings: Sequence[Finding], now: Precision | None, device: Device
-) -> tuple[Precision | None, str]:
-    """Choose a precision: fp32 wins over bf16 when findings disagree, since it has both."""
-    wishes = [wish for found in findings if (wish := _wish(found, device)) is not None]
-    if not wishes:
-        return None, "the precision stays as it is"
-    precision, why = next((wish for wish in wishes if wish[0] == "fp32"), wishes[0])
-    if precision == now:
-        return None, f"it already trained in {now}, so the precision stays"
-    return precision, why
+def _optimizer(
+    recipe: Recipe, target: Start | None, *, stale: bool, asked: bool
+) -> Literal["keep", "drop"] | None:
+    """Return what becomes of the saved optimizer state, None where no resume can be had.
 
-
-def _wish(finding: Finding, device: Device) -> tuple[Precision, str] | None:
-    resume = finding.remedy.get("resume")
-    asked = resume.get("precision") if isinstance(resume, Mapping) else None
-    if asked == "auto":
-        return _automatic(str(resume.get("cause")) if isinstance(resume, Mapping) else "", device)
-    return _ASKED.get(str(asked))
-
-
-_ASKED: Mapping[str, tuple[Precision, str]] = {
-    "fp32": ("fp32", "in fp32, whose resolution keeps small updates"),
-    "bf16": ("bf16", "in bf16, which has the range of fp32"),
-}
-
-
-def _automatic(cause: str, device: Device) -> tuple[Precision, str]:
-    """Choose bf16 only where the device has it and the cause is range, else fp32."""
-    if cause != "range":
-        return "fp32", "in fp32, since the cause may be resolution, which bf16 does not mend"
-    if device.bf16:
-        return "bf16", f"in bf16: the cause is range, and {device.name} computes in bf16"
-    lacks = "does not compute in bf16" if device.bf16 is False else "is not known to have bf16"
-    return "fp32", f"in fp32: the cause is range, but {device.name} {lacks}"
+    ``stale`` state would undo the change or is itself at fault; where it is only ``asked`` to be
+    dropped and the trainer cannot, keeping it is better than beginning anew.
+    """
+    keep, drop = recipe.resume.keep, recipe.resume.drop
+    if keep is not None and keep.directory and target is not None and target.path.suffix:
+        keep = None
+    if drop is not None and (stale or asked or keep is None):
+        return "drop"
+    return "keep" if keep is not None and not stale else None
 
 
 def _asks_drop(findings: Sequence[Finding]) -> bool:
@@ -154,15 +186,33 @@ def _asks_drop(findings: Sequence[Finding]) -> bool:
     )
 
 
-def _reason(target: Start | None, starts: Sequence[Start], optimizer: str, why: str) -> str:
-    if target is None:
-        return f"restart from step 0, since no good checkpoint lies before the fault, {why}"
+def _cannot_be_told(settings: Iterable[str], recipe: Recipe) -> list[str]:
+    deaf = [name for name in settings if recipe.change_of(name) is None]
+    return [f"{recipe.title} cannot be told {' and '.join(deaf)} by sentinel"] if deaf else []
+
+
+def _resume_words(
+    target: Start, starts: Sequence[Start], optimizer: str, why: str, recipe: Recipe
+) -> list[str]:
     state = (
         "without the saved optimizer state, which would bring the old settings back"
         if optimizer == "drop"
         else "with its optimizer state"
     )
-    return f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}"
+    route = (recipe.resume.drop if optimizer == "drop" else recipe.resume.keep) or Route()
+    return [
+        f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}",
+        route.says,
+    ]
+
+
+def _restart_words(why: str, recipe: Recipe, *, has_place: bool) -> list[str]:
+    cause = "no good checkpoint lies before the fault"
+    if recipe.resume.keep is None and recipe.resume.drop is None:
+        cause = f"{recipe.title} cannot resume"
+    elif has_place:
+        cause = f"{recipe.title} cannot resume without the saved optimizer state"
+    return [f"restart from step 0, since {cause}, {why}", recipe.resume.restart.says]
 
 
 def _standing(target: Start, starts: Sequence[Start]) -> str:

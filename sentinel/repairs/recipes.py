@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -14,62 +13,132 @@ from sentinel.errors import RepairError
 from sentinel.rules.load import catalogue
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Value = bool | int | float | str | None
+Fields = dict[str, Value]
+"""What the trainer's fields become; null takes one away.
+
+A name that begins with `--` is an option of the command whatever else holds fields; one that ends
+in `?` is changed only where the user told it.
+"""
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Assignment(_Frozen):
-    """An option given as ``OPTION KEY=VALUE``, perhaps several times; the last one wins."""
+class Configuration(_Frozen):
+    """The file of settings that a command names, and how it is told another one.
 
-    option: str
-    key: str
-
-
-class ConfigKey(_Frozen):
-    """A top-level key of the YAML or JSON file that is the n-th plain argument (from 1)."""
-
-    argument: int
-    key: str
-
-
-class Source(_Frozen):
-    """One place a value may come from: an option, an assignment, or the configuration file."""
+    It is what ``option`` names, or the first plain word that ends in one of ``suffixes``, or what
+    one of the variables in ``environment`` names, else the first of ``default`` that lies there.
+    What is named may stand for a file at one of ``places``; with ``directory`` the name is that of
+    the directory, and the file in it keeps its own.
+    """
 
     option: str | None = None
-    assignment: Assignment | None = None
-    config: ConfigKey | None = None
+    suffixes: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("{told}",)
+    default: tuple[str, ...] = ()
+    directory: bool = False
+    sections: bool = True
+
+
+class Output(_Frozen):
+    """Where checkpoints lie: the directory in ``field``, and in it the one named by ``below``."""
+
+    field: str
+    default: str | None = None
+    below: str | None = None
 
 
 class Picks(_Frozen):
-    """Which checkpoint the trainer begins from by itself: one named by an option, or its latest."""
+    """What the trainer begins from by itself: what a field says, a path or its latest one."""
 
-    option: str | None = None
-    latest: bool = False
+    field: str | None = None
+    default: Value = None
 
 
-class OptimizerArguments(_Frozen):
-    """What to add to the command so that the saved optimizer state is loaded or left out."""
+class Route(_Frozen):
+    """One way to begin from a checkpoint.
 
-    keep: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
+    ``fields`` may hold ``{checkpoint}`` (the path to begin from), ``{name}`` (its last part) and
+    ``{weights}`` (the file of weights in it). A copy goes to ``copy_to`` in the fresh directory
+    without the files of ``leave_out`` (patterns); without ``copy_to`` it is read where it lies.
+    ``directory`` says that only a checkpoint that is a directory will do. ``says`` is what the
+    user ought to know.
+    """
+
+    fields: Fields = Field(default_factory=dict)
+    copy_to: str | None = None
+    leave_out: tuple[str, ...] = ()
+    directory: bool = False
+    says: str = ""
+
+
+class Resume(_Frozen):
+    """How the trainer is started again: ``into`` its own directory or a fresh one.
+
+    ``keep`` is with the saved optimizer state, ``drop`` without it, ``restart`` from step 0. A
+    trainer that has neither of the first two cannot resume.
+    """
+
+    into: Literal["same", "new"] = "same"
+    keep: Route | None = None
+    drop: Route | None = None
+    restart: Route = Field(default_factory=Route)
+    weights: str = ""
+
+
+class Change(_Frozen):
+    """How one setting is changed: the field that holds it, and the trainer's names for values.
+
+    ``{name}`` in ``field`` is the setting's last part. With ``pairs`` the field holds arguments
+    by name: as ``text`` (`a=1,b=2`), as a ``list`` of such texts, or as a ``mapping``. ``also`` are
+    fields that would win over it: they are taken away.
+    """
+
+    field: str
+    values: dict[str, Value] = Field(default_factory=dict)
+    pairs: Literal["text", "list", "mapping"] | None = None
+    also: tuple[str, ...] = ()
+
+
+class Effect(_Frozen):
+    """The settings of the next checkpoint that show two precisions.
+
+    ``precision`` is that of what is trained, ``compute`` that of the forward pass.
+    """
+
+    precision: str | None = None
+    compute: str | None = None
 
 
 class Recipe(_Frozen):
-    """How one trainer is recognised, resumed and given another precision."""
+    """How one trainer is recognised, resumed and given other settings."""
 
     id: str
     title: str
-    recognise: tuple[str, ...]
-    output: tuple[Source, ...] = ()
-    resume_into: Literal["same", "new"] = "same"
+    reads: str | None = None
+    recognise: tuple[str, ...] = ()
+    configuration: Configuration = Field(default_factory=Configuration)
+    changes: Literal["copy", "command"] = "copy"
+    assignments: str | None = None
+    flags: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+    output: Output | None = None
     picks: Picks = Field(default_factory=Picks)
-    resume: tuple[str, ...] = ()
-    optimizer: OptimizerArguments = Field(default_factory=OptimizerArguments)
-    precision: dict[Precision, tuple[str, ...]] = Field(default_factory=dict)
-    replaces: dict[str, int] = Field(default_factory=dict)
-    effect: dict[str, str] = Field(default_factory=dict)
+    precision: dict[Precision, Fields] = Field(default_factory=dict)
+    compute: dict[Precision, Fields] = Field(default_factory=dict)
+    settings: dict[str, Change] = Field(default_factory=dict)
+    resume: Resume = Field(default_factory=Resume)
+    effect: Effect = Field(default_factory=Effect)
+    exit_codes: dict[int, str] = Field(default_factory=dict)
+
+    def change_of(self, setting: str) -> Change | None:
+        """Return how a setting is changed, None when this trainer cannot be told it."""
+        family = f"{setting.rpartition('.')[0]}.*"
+        return self.settings.get(setting) or self.settings.get(family)
 
 
 def load_recipes(extra: Sequence[Path] = ()) -> tuple[Recipe, ...]:
@@ -93,135 +162,3 @@ def _load(path: Path) -> Recipe:
     raise RepairError(
         "recipe", where=f"'{path}'", fact=fact, todo="see docs/architecture.md for its keys"
     )
-
-
-def recognise(command: Sequence[str], recipes: Sequence[Recipe]) -> Recipe | None:
-    """Return the recipe whose trainer this command starts, None for an unknown one."""
-    names = {PurePath(word).name for word in command if not word.startswith("-")}
-    for recipe in recipes:
-        if names & set(recipe.recognise):
-            return recipe
-    return None
-
-
-def output_directory(recipe: Recipe, command: Sequence[str], cwd: Path) -> Path | None:
-    """Return where the command's trainer will write its checkpoints, None when nothing tells.
-
-    Raises RepairError when the configuration file that should tell cannot be read.
-    """
-    for source in recipe.output:
-        value = _value(source, recipe, command, cwd)
-        if value:
-            return (cwd / value).resolve()
-    return None
-
-
-def chosen_checkpoint(recipe: Recipe, command: Sequence[str], cwd: Path) -> Path | None:
-    """Return the checkpoint that the command names itself as its starting point."""
-    if recipe.picks.option is None:
-        return None
-    value = _option(command, recipe.picks.option)
-    return None if value is None else (cwd / value).resolve()
-
-
-def compose(
-    recipe: Recipe,
-    command: Sequence[str],
-    *,
-    checkpoint: Path | None,
-    precision: Precision | None,
-    optimizer: Literal["keep", "drop"],
-) -> tuple[str, ...]:
-    """Return the user's command changed so that the trainer begins as planned.
-
-    Options of the user that would contradict the plan are left out; the plan's come last, so
-    that they win where an option may be given twice.
-    """
-    words = list(_without(command, recipe.replaces))
-    if precision is not None:
-        words += recipe.precision[precision]
-    if checkpoint is not None:
-        words += [word.replace("{checkpoint}", str(checkpoint)) for word in recipe.resume]
-        words += getattr(recipe.optimizer, optimizer)
-    return tuple(words)
-
-
-def _value(source: Source, recipe: Recipe, command: Sequence[str], cwd: Path) -> str | None:
-    if source.option is not None:
-        return _option(command, source.option)
-    if source.assignment is not None:
-        return _assigned(command, source.assignment)
-    if source.config is not None:
-        return _configured(command, source.config, recipe, cwd)
-    return None
-
-
-def _option(command: Sequence[str], name: str) -> str | None:
-    found = None
-    for position, word in enumerate(command):
-        if word == name and position + 1 < len(command):
-            found = command[position + 1]
-        elif word.startswith(f"{name}="):
-            found = word.split("=", 1)[1]
-    return found
-
-
-def _assigned(command: Sequence[str], wanted: Assignment) -> str | None:
-    found = None
-    for option, value in pairwise(command):
-        if option == wanted.option and value.startswith(f"{wanted.key}="):
-            found = value.split("=", 1)[1]
-    return found
-
-
-def _configured(command: Sequence[str], wanted: ConfigKey, recipe: Recipe, cwd: Path) -> str | None:
-    plain = _plain_arguments(command, recipe)
-    if len(plain) < wanted.argument:
-        return None
-    path = cwd / plain[wanted.argument - 1]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        fact = f"cannot be read ({error.strerror})"
-    except yaml.YAMLError as error:
-        fact = f"is not valid YAML ({' '.join(str(error).split())})"
-    else:
-        value = content.get(wanted.key) if isinstance(content, Mapping) else None
-        return None if value is None else str(value)
-    raise RepairError(
-        "configuration",
-        where=f"'{path}'",
-        fact=fact,
-        todo=f"sentinel needs its '{wanted.key}' to know what to watch; or give --watch DIR",
-    )
-
-
-def _plain_arguments(command: Sequence[str], recipe: Recipe) -> list[str]:
-    """Return the arguments after the program that are neither options nor values of options."""
-    start = 1 + max(
-        (at for at, word in enumerate(command) if PurePath(word).name in recipe.recognise),
-        default=0,
-    )
-    takes_value = {source.assignment.option for source in recipe.output if source.assignment}
-    takes_value |= set(recipe.replaces)
-    plain, skip = [], False
-    for word in command[start:]:
-        if skip:
-            skip = False
-        elif word.startswith("-"):
-            skip = word in takes_value
-        else:
-            plain.append(word)
-    return plain
-
-
-def _without(command: Sequence[str], replaced: Mapping[str, int]) -> list[str]:
-    kept, skip = [], 0
-    for word in command:
-        if skip:
-            skip -= 1
-        elif word in replaced:
-            skip = replaced[word]
-        elif word.split("=", 1)[0] not in replaced:
-            kept.append(word)
-    return kept

@@ -100,11 +100,29 @@ def _resume_words(wish: Mapping[str, object]) -> str:
     ]
     # `cause` tells the planner how to choose a precision; a person reads it in the message.
     words += [
-        _other(f"with {key}", value)
+        _settings_words(value) if key == "settings" else _other(f"with {key}", value)
         for key, value in wish.items()
         if key not in {*known, "cause"} and value is not None
     ]
     return " ".join(words[:2]) + "".join(f", {more}" for more in words[2:])
+
+
+def _settings_words(wishes: object) -> str:
+    """Return what settings are to become; a wish is a value, or how to change the one there is."""
+    if not isinstance(wishes, Mapping):
+        return _other("with settings", wishes)
+    return "with " + ", ".join(f"{name} {_wish_words(wish)}" for name, wish in wishes.items())
+
+
+def _wish_words(wish: object) -> str:
+    match wish:
+        case {"times": factor}:
+            return f"times {factor}"
+        case {"between": [low, high]}:
+            return f"from {low} to {high}"
+        case {"instead_of": value, "use": better}:
+            return f"{json_text(better)} instead of {value}"
+    return wish if isinstance(wish, str) else json_text(wish)
 
 
 def _other(verb: str, wish: object) -> str:

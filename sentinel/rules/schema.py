@@ -60,6 +60,28 @@ class Softer(_Part):
     severity: Severity
 
 
+class Between(_Part):
+    """A number is moved into a range; the lower end where nobody knows it."""
+
+    between: Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Times(_Part):
+    """A number is multiplied."""
+
+    times: float = Field(gt=0)
+
+
+class Instead(_Part):
+    """A value is replaced where it is this one, in whatever case."""
+
+    instead_of: str
+    use: Parameter
+
+
+Wanted = Between | Times | Instead | Parameter
+
+
 class Resume(_Part):
     """How to start again: the wish of a rule, which a plan weighs against the others."""
 
@@ -68,6 +90,9 @@ class Resume(_Part):
         default=None, description="What `auto` decides by: small updates lost, or overflow."
     )
     optimizer: Literal["keep", "drop"] | None = None
+    settings: dict[str, Wanted] | None = Field(
+        default=None, description="Settings to change, under the names of docs/settings.md."
+    )
 
 
 class Remedy(_Part):

@@ -9,10 +9,12 @@ import pytest
 from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.past import Past
+from sentinel.daemon.planning import Planner
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.telling import Teller
 from sentinel.formats.opening import open_checkpoint
 from sentinel.health.log import HealthLog
+from sentinel.repairs.asking import Asked
 from sentinel.repairs.recipes import Recipe
 from sentinel.verdict import Finding
 
@@ -36,8 +38,10 @@ class Repairs:
             roots=[place / root for root in roots],
             journal=self.journal,
             teller=teller,
-            recipe=Recipe.model_validate(
-                {"id": "toy", "title": "Toy", "recognise": ["toy"], "picks": {"latest": True}}
+            planner=Planner(
+                Recipe.model_validate({"id": "toy", "title": "Toy", "resume": {"keep": {}}}),
+                roots=tuple(place / root for root in roots),
+                asked=Asked(begins="latest"),
             ),
             act_on=frozenset(),
             max_attempts=4,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sentinel.daemon.journal import Judged
 from sentinel.daemon.verifying import CLEAN_UNTIL_FIXED, WORSE, verify
 from sentinel.repairs.plan import Plan
+from sentinel.repairs.recipes import Effect
 from sentinel.verdict import Finding
 
-EFFECT = {"precision": "precision.adapter"}
+EFFECT = Effect(precision="precision.adapter")
 
 
 def plan(**given) -> Plan:
@@ -117,7 +118,7 @@ def test_a_change_without_effect():
 
 @pytest.mark.parametrize(
     ("given", "effect", "precision"),
-    [({"precision": None}, EFFECT, "fp16"), ({}, {}, "fp16"), ({}, EFFECT, None)],
+    [({"precision": None}, EFFECT, "fp16"), ({}, Effect(), "fp16"), ({}, EFFECT, None)],
     ids=["nothing-changed", "no-recipe-says-where", "not-written-down"],
 )
 def test_an_effect_that_cannot_be_seen(given, effect, precision):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from sentinel.machine.device import Device
-from sentinel.repairs.plan import START, Plan, Start, make_plan
+from sentinel.repairs.plan import START, Now, Plan, Start, make_plan
+from sentinel.repairs.recipes import Recipe
 from sentinel.verdict import Finding
 
 AMPERE = Device("A100", bf16=True)
 TURING = Device("T4", bf16=False)
 UNKNOWN = Device("accelerator", bf16=None)
+TOY = {
+    "id": "toy",
+    "title": "Toy",
+    "precision": {"fp32": {"dtype": "fp32"}, "bf16": {"dtype": "bf16"}},
+    "settings": {"optimizer.learning_rate": {"field": "lr"}, "scheduler.name": {"field": "plan"}},
+    "resume": {"keep": {}, "drop": {}},
+}
 
 
 def finding(rule="nan-values", **resume):
@@ -24,14 +33,19 @@ def start(step, *, good=True, level="healthy", doubts=()):
     return Start(f"id-{step}", path, step, level, good=good, doubts=doubts)
 
 
-def plan(findings, starts=(), failures=None, now="fp16", device=TURING):
+def recipe(**parts) -> Recipe:
+    return Recipe.model_validate(TOY | parts)
+
+
+def plan(findings, starts=(), failures=None, *, now="fp16", device=TURING, told=None, **has):
     return make_plan(
         findings,
         starts=starts,
         failures=failures or {START: 1},
         faulty_step=40,
-        precision_now=now,
+        now=Now(precision=now, **has),
         device=device,
+        recipe=told or recipe(),
     )
 
 
@@ -132,3 +146,105 @@ def test_a_plan_survives_the_journal():
     made = plan([finding(precision="fp32")], [start(10)])
 
     assert Plan.from_detail(made.as_detail()) == made
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+RATE = "optimizer.learning_rate"
+
+
+def wanting(rule="norm-explosion", severity="critical", **settings):
+    remedy = {"resume": {"settings": {name.replace("__", "."): v for name, v in settings.items()}}}
+    return Finding(rule, severity, "text", remedy=remedy)
+
+
+def test_a_rate_is_halved_and_the_state_that_holds_the_old_one_dropped():
+    """A setting changes, so the optimizer state that would bring it back is not loaded."""
+    findings = [wanting(optimizer__learning_rate={"times": 0.5})]
+
+    made = plan(findings, [start(10)], settings={RATE: 1e-3})
+
+    assert made.settings == {RATE: 5e-4}
+    assert made.optimizer == "drop"
+    assert "with optimizer.learning_rate 0.0005" in made.reason
+
+
+def test_what_a_trainer_cannot_be_told_is_said():
+    """Never silently left out: the reason names it, and the plan does not claim it."""
+    made = plan([wanting(optimizer__args__scale_parameter=False)], [start(10)])
+
+    assert made.settings == {}
+    assert "Toy cannot be told optimizer.args.scale_parameter by sentinel" in made.reason
+
+
+def test_a_second_repair_keeps_the_first():
+    """Each start is composed from the user's own command, so earlier changes are carried on."""
+    first = plan([finding(precision="fp32")], [start(10)])
+    findings = [wanting(optimizer__learning_rate={"times": 0.5})]
+
+    second = plan(findings, [start(10)], now="fp32", settings={RATE: 1e-3}, before=first)
+
+    assert (second.precision, second.settings) == ("fp32", {RATE: 5e-4})
+
+
+def test_a_forward_pass_in_fp16_is_changed_where_the_weights_are_fp32_already():
+    """The cause is range and the weights are fp32: bf16 for the autocast, and they stay."""
+    told = recipe(compute={"bf16": {"mixed": "bf16"}, "fp32": {"mixed": "no"}})
+    findings = [finding(precision="auto", cause="range")]
+
+    made = plan(findings, [start(10)], now="fp32", compute="fp16", device=AMPERE, told=told)
+
+    assert (made.precision, made.compute) == (None, "bf16")
+    assert made.optimizer == "keep"
+
+
+def test_a_cause_in_resolution_leaves_the_forward_pass():
+    """Small updates are lost in the weights, not in the autocast, which keeps its speed."""
+    told = recipe(compute={"fp32": {"mixed": "no"}})
+
+    made = plan([finding(precision="fp32", cause="resolution")], compute="fp16", told=told)
+
+    assert (made.precision, made.compute) == ("fp32", None)
+
+
+def test_state_that_is_at_fault_itself_is_dropped():
+    """A target whose second moments vanished is begun without its optimizer state."""
+    stale = Start("id-10", Path("/out/checkpoint-10"), 10, "suspect", good=True, stale_state=True)
+
+    assert plan([finding()], [stale]).optimizer == "drop"
+
+
+def test_a_trainer_that_cannot_resume_begins_anew_and_says_what_is_lost():
+    """No route from a checkpoint: a restart, said aloud with the steps lost."""
+    told = recipe(resume={"into": "new", "restart": {"says": "all is trained again"}})
+
+    made = plan([finding(precision="fp32")], [start(10)], told=told)
+
+    assert (made.target, made.steps_lost) == (None, 40)
+    assert made.reason.startswith("restart from step 0, since Toy cannot resume")
+    assert made.reason.endswith("all is trained again")
+
+
+@pytest.mark.parametrize(
+    ("found", "optimizer"), [(finding(optimizer="drop"), "keep"), (finding(precision="fp32"), None)]
+)
+def test_a_trainer_that_cannot_leave_the_state_out(found, optimizer):
+    """Only asked for, it is kept; where it would undo the change, the run begins anew."""
+    made = plan([found], [start(10)], told=recipe(resume={"keep": {}}))
+
+    if optimizer is None:
+        assert made.target is None
+        assert "cannot resume without the saved optimizer state" in made.reason
+    else:
+        assert (made.target, made.optimizer) == ("id-10", "keep")
+
+
+def test_a_plan_comes_back_from_the_journal_as_it_was():
+    """Also one that an earlier version wrote, without the newer fields."""
+    made = plan([wanting(optimizer__learning_rate=1.0)], [start(10)])
+
+    assert Plan.from_detail(json.loads(json.dumps(made.as_detail()))) == made
+    older = {"rules", "target", "target_path", "target_step", "precision", "optimizer"}
+    older |= {"reason", "steps_lost"}
+    detail = {name: value for name, value in made.as_detail().items() if name in older}
+    assert Plan.from_detail(detail).settings == {}

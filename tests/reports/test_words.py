@@ -26,6 +26,24 @@ from sentinel.reports.words import moment_words, path_words, remedy_words
             {"resume": {"learning_rate": 0.0001}},
             "resume from the last good checkpoint with learning rate 0.0001",
         ),
+        (
+            {
+                "resume": {
+                    "settings": {
+                        "optimizer.args.scale_parameter": False,
+                        "optimizer.learning_rate": {"between": [1e-4, 3e-4]},
+                        "scheduler.name": {"instead_of": "adafactor", "use": "constant"},
+                    }
+                }
+            },
+            "resume from the last good checkpoint with optimizer.args.scale_parameter false,"
+            " optimizer.learning_rate from 0.0001 to 0.0003,"
+            ' scheduler.name "constant" instead of adafactor',
+        ),
+        (
+            {"resume": {"settings": {"optimizer.learning_rate": {"times": 0.5}}}},
+            "resume from the last good checkpoint with optimizer.learning_rate times 0.5",
+        ),
         ({"convert_base": "nf4"}, "convert base nf4"),
     ],
 )

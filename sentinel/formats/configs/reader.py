@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sentinel.formats.configs.options import Options
 from sentinel.formats.settings import Setting
@@ -22,7 +22,7 @@ ADAPTER = "resume.adapter"
 OUTPUT = "training.output_dir"
 """Where checkpoints will lie."""
 
-LATEST = "latest"
+LATEST: Literal["latest"] = "latest"
 """Stands in `RESUME` for the newest checkpoint in `OUTPUT`."""
 
 

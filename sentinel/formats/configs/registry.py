@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from sentinel.formats.configs import (
 from sentinel.formats.configs.given import Given, read_given
 from sentinel.formats.configs.options import options_of
 from sentinel.formats.configs.reader import ConfigReader, TrainingConfig
-from sentinel.formats.configs.shell import Command, Script
+from sentinel.formats.configs.shell import Command, Script, command_of
 
 CONFIGS: tuple[ConfigReader, ...] = (
     sentinel_train,
@@ -75,6 +75,19 @@ def read_config(path: Path) -> TrainingConfig:
         dict(sorted(settings.items())),
         found.notes,
     )
+
+
+def read_command(words: Sequence[str], directory: Path) -> TrainingConfig | None:
+    """Read what a command asks of a trainer, its configuration file included.
+
+    ``directory`` is where the command is called. None when it is of no trainer known here.
+    """
+    command = command_of(words)
+    found = None if command is None else next(_of_command(command, directory / words[0]), None)
+    if found is None:
+        return None
+    settings = dict(sorted(found.reader.settings_of(found.fields).items()))
+    return TrainingConfig(directory, "command", found.reader.TRAINER, settings, found.notes)
 
 
 def _candidates(given: Given) -> Iterator[_Found]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,21 @@ _BEFORE = frozenset(
 _OPENING = frozenset({"if", "for", "while", "until", "case", "elif"})
 _CLOSING = frozenset({"fi", "done", "esac"})
 _MODULE = frozenset({"-m", "--module"})
+_LAUNCHERS = frozenset(
+    {"torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch"}
+    | {"deepspeed.launcher.runner"}
+)
+"""Modules that start the script whose name follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of a script from ``start`` to ``end`` (characters), a word without its quotes."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,7 @@ class _Lines:
             for name, words in self.settings
             if counts[name] == 1 and not any(map(_UNKNOWN.search, words))
         }
-        commands = (_command(_replaced(words, known)) for words in self.lines)
+        commands = (command_of(_replaced(words, known)) for words in self.lines)
         return Script(tuple(one for one in commands if one is not None), known)
 
 
@@ -121,7 +136,8 @@ def parse_shell(path: Path, text: str) -> Script:
     array = ""
     listed: list[str] = []
     is_target = False
-    for kind, word in _tokens(path, text):
+    for token in tokens_of(path, text):
+        kind, word = token.kind, token.text
         opens = kind == "operator" and word == "(" and bool(line) and line[-1].endswith("=")
         if is_target and kind == "word":
             is_target = False
@@ -162,10 +178,11 @@ def parse_batch(text: str) -> Script:
     return found.script()
 
 
-def _tokens(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Yield words, operators and line ends; words without their quotes.
+def tokens_of(path: Path, text: str) -> Iterator[Token]:
+    """Yield words, operators, redirections and line ends; words without their quotes.
 
-    Documents within the script (`<<EOF`) are no commands and are left out.
+    Documents within the script (`<<EOF`) are no commands and are left out. Raises InputError for
+    a quote that is never closed.
     """
     at = 0
     document = ""
@@ -183,9 +200,9 @@ def _tokens(path: Path, text: str) -> Iterator[tuple[str, str]]:
             )
         kind = match.lastgroup or ""
         if kind == "word":
-            yield kind, _QUOTED.sub(_unquoted, match[0])
+            yield Token(kind, _QUOTED.sub(_unquoted, match[0]), at, match.end())
         elif kind in {"operator", "redirect", "end"}:
-            yield kind, match[0]
+            yield Token(kind, match[0], at, match.end())
         elif kind == "document":
             document = match[0].lstrip("<- \t").strip("'\"")
         at = match.end()
@@ -219,15 +236,15 @@ def _inside(match: re.Match[str], known: Mapping[str, tuple[str, ...]]) -> str:
     return " ".join(known[name]) if name in known else match[0]
 
 
-def _command(words: list[str]) -> Command | None:
+def command_of(words: Sequence[str]) -> Command | None:
     """Return a command by its Python script or module, else by its first word."""
     for place, word in enumerate(words):
         if word.endswith(".py"):
             return Command(_name(word), tuple(words[place + 1 :]), tuple(words[:place]))
-        if word in _MODULE and place + 1 < len(words):
+        if word in _MODULE and place + 1 < len(words) and words[place + 1] not in _LAUNCHERS:
             return Command(words[place + 1], tuple(words[place + 2 :]), tuple(words[:place]))
         if word == "--" and place + 1 < len(words):
-            return _command(words[place + 1 :])
+            return command_of(words[place + 1 :])
     return Command(_name(words[0]), tuple(words[1:])) if words else None
 
 
