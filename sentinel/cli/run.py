@@ -22,6 +22,7 @@ from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentinel.daemon.inspector import Outcome
+    from sentinel.health.rows import EventRow
     from sentinel.repairs.asking import Asked
     from sentinel.repairs.recipes import Recipe
 
@@ -76,7 +77,7 @@ def command(
     from sentinel.repairs.invocation import recognise
     from sentinel.repairs.recipes import load_recipes
     from sentinel.reports.repeats import Repeats
-    from sentinel.reports.timeline import line_for
+    from sentinel.reports.timeline import line_for, lines_below
 
     if os.name != "posix":
         raise ConfigError(
@@ -93,6 +94,11 @@ def command(
     asked = _asked(watched, known, words)
 
     repeats = Repeats()
+
+    def tell(event: EventRow) -> None:
+        err.print(line_for(event), soft_wrap=True)
+        for line in lines_below(event):
+            err.print(line, soft_wrap=True)
 
     def judged(outcome: Outcome) -> None:
         row = repeats.shorten(outcome.row, outcome.judgement.verdict)
@@ -119,7 +125,7 @@ def command(
         config=config,
         rules=rules_of(config, rule_paths),
         base=base_of(base),
-        listener=lambda event: err.print(line_for(event), soft_wrap=True),
+        listener=tell,
         on_judged=judged,
         on_note=complain,
     ) as supervisor:

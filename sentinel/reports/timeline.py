@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import groupby
@@ -57,6 +57,16 @@ def line_for(
     """
     moment = _of_checkpoint(event) if isinstance(event, CheckpointRow) else _of_event(event)
     return _line(moment, base_dir, zone, encoding)
+
+
+def lines_below(event: EventRow) -> Iterator[Text]:
+    """Yield what belongs under an event's line: the difference to a file that was changed."""
+    diff = event.detail.get("diff")
+    for line in str(diff).splitlines() if isinstance(diff, str) else ():
+        yield Text.assemble("    ", (shown(line), _STYLE_OF_CHANGE.get(line[:1], "")))
+
+
+_STYLE_OF_CHANGE: Mapping[str, str] = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def render_log(

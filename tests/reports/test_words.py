@@ -36,9 +36,11 @@ from sentinel.reports.words import moment_words, path_words, remedy_words
                     }
                 }
             },
-            "resume from the last good checkpoint with optimizer.args.scale_parameter false,"
-            " optimizer.learning_rate from 0.0001 to 0.0003,"
-            ' scheduler.name "constant" instead of adafactor',
+            (
+                "resume from the last good checkpoint with optimizer.args.scale_parameter false,"
+                " optimizer.learning_rate from 0.0001 to 0.0003,"
+                ' scheduler.name "constant" instead of adafactor'
+            ),
         ),
         (
             {"resume": {"settings": {"optimizer.learning_rate": {"times": 0.5}}}},
