@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "diff": "Tell what changed between two checkpoints.",
         "check": "Judge a training before its first step, by its configuration.",
         "watch": "Judge checkpoints as they arrive below some directories.",
+        "init": "Write a commented sentinel.yaml for the trainer that is used here.",
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
         "repair": "Write a new checkpoint: another precision, other keys, no optimizer.",
         "undo": "Take away a checkpoint that `sentinel repair` wrote.",

@@ -14,7 +14,7 @@ from sentinel.formats.configs.registry import read_command, read_config
 from sentinel.formats.settings import Setting
 from sentinel.repairs.documents import Document, get_field, has_field, read_document
 from sentinel.repairs.recipes import Recipe, Value
-from sentinel.repairs.scripts import SHELLS, Script, read_script
+from sentinel.repairs.scripts import SHELLS, SUFFIXES, Script, read_script
 from sentinel.repairs.words import Grammar, plain
 
 _MODULE = frozenset({"-m", "--module"})
@@ -153,7 +153,7 @@ def _script_of(command: Sequence[str], cwd: Path) -> Script | None:
     words = list(command)
     if words and PurePath(words[0]).name in SHELLS:
         words = [word for word in words[1:] if not word.startswith("-")]
-    elif not words or PurePath(words[0]).suffix not in {".sh", ".bash"}:
+    elif not words or PurePath(words[0]).suffix not in SUFFIXES:
         return None
     path = cwd / words[0] if words else cwd
     return read_script(path) if words and path.is_file() else None

@@ -121,6 +121,7 @@ class Recipe(_Frozen):
     title: str
     reads: str | None = None
     recognise: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
     configuration: Configuration = Field(default_factory=Configuration)
     changes: Literal["copy", "command"] = "copy"
     assignments: str | None = None

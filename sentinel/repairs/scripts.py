@@ -16,6 +16,7 @@ from sentinel.errors import InputError, RepairError
 from sentinel.formats.configs.shell import Token, tokens_of
 
 SHELLS = frozenset({"bash", "sh", "dash", "zsh"})
+SUFFIXES = frozenset({".sh", ".bash"})
 
 _OWN_PLACE = re.compile(r"\$\{?(?:0\b|BASH_SOURCE)|%~dp0")
 _LIMIT_BYTES = 1024 * 1024

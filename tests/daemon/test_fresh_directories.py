@@ -191,7 +191,8 @@ def test_a_real_peft_training_is_resumed_in_a_precision_that_works(bench):
     trainer = [
         *(sys.executable, str(PROGRAMS / "peft_script.py"), "--output_dir", "out"),
         *("--dtype", "float16", "--optim", "adamw_torch_fused", "--learning_rate", "1e-2"),
-        *("--max_steps", "80", "--save_steps", "10", "--logging_steps", "5", "--use_cpu", "true"),
+        *("--lr_scheduler_type", "constant", "--max_steps", "100", "--save_steps", "10"),
+        *("--logging_steps", "5", "--use_cpu", "true"),
         *("--per_device_train_batch_size", "4", "--report_to", "none", "--disable_tqdm", "true"),
     ]
 
@@ -208,7 +209,7 @@ def test_a_real_peft_training_is_resumed_in_a_precision_that_works(bench):
     assert not (copy / "scheduler.pt").exists()
     assert (bench.out / f"checkpoint-{target}" / "optimizer.pt").exists()
     rows = [row for row in log.checkpoints if row.attempt == 2]
-    assert [row.step for row in rows] == list(range(target + 10, 81, 10))
+    assert [row.step for row in rows] == list(range(target + 10, 101, 10))
     assert {row.settings["precision.adapter"] for row in rows} == {precision}
     assert "faulty" not in {row.verdict for row in rows}
     proofs = [event.detail["result"] for event in log.events if "result" in event.detail]
