@@ -22,6 +22,10 @@ def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:
         return next(same, None)
     if settings.recipe is not None and begins is None:
         return None
+    output = settings.asked.output
+    if output is not None:  # what lies in a repair's fresh directory is not in the trainer's own
+        own = Path(_real(output))
+        known = [judged for judged in known if Path(_real(judged.path)).is_relative_to(own)]
     return max(known, key=step_order, default=None)
 
 

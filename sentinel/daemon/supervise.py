@@ -22,7 +22,7 @@ from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.runs import SupervisedRuns
-from sentinel.daemon.telling import Teller
+from sentinel.daemon.telling import Teller, ended_words
 from sentinel.errors import StateError
 from sentinel.repairs.plan import Plan
 
@@ -272,11 +272,8 @@ class Supervisor:
         newest = next(iter(self._journal.newest(self._run_id, attempt.attempt, limit=1)), None)
         outcome = "faulty" if newest is not None and newest.level == "faulty" else "ended"
         self._journal.attempt_ended(attempt, exit_code=end.code, outcome=outcome)
-        code = "unknown" if end.code is None else end.code
-        last = "it wrote no checkpoint"
-        if newest is not None:
-            last = f"its last checkpoint is {newest.level}"
-        self._say(attempt, "outcome", f"the trainer ended with code {code}; {last}", "end")
+        told = ended_words(attempt, end, newest, self._settings.recipe)
+        self._say(attempt, "outcome", told, "end")
         if newest is not None and newest.level in {"faulty", "unreadable"}:
             return ENDED_FAULTY
         # An adopted trainer's code is told to nobody but its first parent.

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from sentinel.daemon.process import Ended
 from sentinel.daemon.recording import refused
+from sentinel.daemon.records import Attempt, Judged
 from sentinel.health.identity import event_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import EventKind, EventRow
+from sentinel.repairs.recipes import Recipe
 
 Listener = Callable[[EventRow], None]
 
@@ -67,3 +70,17 @@ class Teller:
         if why != self._refused:
             self._on_note(why)
         self._refused = why
+
+
+def ended_words(attempt: Attempt, end: Ended, newest: Judged | None, recipe: Recipe | None) -> str:
+    """Return how a trainer ended: its code and what it means there, its last checkpoint."""
+    meaning = recipe.exit_codes.get(end.code) if recipe and end.code is not None else None
+    code = "unknown" if end.code is None else end.code
+    words = [f"the trainer ended with code {code}{f' ({meaning})' if meaning else ''}"]
+    words.append(
+        "it wrote no checkpoint" if newest is None else f"its last checkpoint is {newest.level}"
+    )
+    output = attempt.plan.get("output") if attempt.plan else None
+    if output and newest is not None:
+        words.append(f"what it wrote since the repair lies in '{output}'")
+    return "; ".join(words)

@@ -54,7 +54,10 @@ def explain_shape(
     return origin.mistake(rule_id, key, f"'{name}' is {first['input']!r}", f"{wanted}")
 
 
-_UNION_MEMBERS = frozenset({"AtLeast", "literal['any','all']", "bool", "int", "float", "str"})
+_UNION_MEMBERS = frozenset(
+    {"AtLeast", "Between", "Times", "Instead", "literal['any','all']"}
+    | {"bool", "int", "float", "str"}
+)
 
 
 def _parent(key: KeyPath) -> str:

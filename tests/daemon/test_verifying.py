@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,44 @@ def test_clean_checkpoints_are_fixed_or_worse(losses, before, ended):
     known = ended and before is not None and losses[-1] is not None
     rose = known and losses[-1] > WORSE * before
     assert found.result == ("worse" if rose else "fixed")
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+RATE = {"optimizer.learning_rate": 5e-4}
+
+
+def told(rate) -> Judged:
+    return replace(
+        judged(40), settings={"precision.adapter": "fp32", "optimizer.learning_rate": rate}
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "result"), [(5e-4, "fixed"), (5.0000001e-4, "fixed"), (1e-3, "no effect")]
+)
+def test_every_changed_setting_must_show(rate, result):
+    """A rate that the saved optimizer brought back is seen in the next checkpoint."""
+    found = proof(judged(30), told(rate), settings=RATE)
+
+    assert found.result == result
+    if result == "no effect":
+        assert "told optimizer.learning_rate 0.0005, but step 40 says it is 0.001" in found.message
+
+
+@pytest.mark.parametrize(
+    ("compute", "seen", "result"),
+    [("bf16", "fp16", "no effect"), ("bf16", "bf16", "fixed"), ("fp32", "no", "fixed")],
+)
+def test_the_forward_passs_precision_must_show(compute, seen, result):
+    """Told bf16, still in fp16: no effect. Without an autocast it is fp32."""
+    effect = Effect(precision="precision.adapter", compute="precision.training")
+    settings = {"precision.adapter": "fp32", "precision.training": seen}
+    after = [replace(judged(step), settings=settings) for step in (30, 40)]
+
+    assert proof(*after, effect=effect, compute=compute).result == result
+
+
+def test_fp32_is_no_less_than_the_bf16_that_was_asked_for():
+    """PEFT keeps an adapter in fp32 over a bf16 base: nothing speaks against the repair."""
+    assert proof(judged(30), judged(40), precision="bf16").result == "fixed"

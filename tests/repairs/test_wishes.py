@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.formats.setting_names import is_known
 from sentinel.repairs.wishes import same, settle, shown
 from sentinel.rules.load import load_rules
 from sentinel.verdict import Finding
@@ -121,6 +122,7 @@ def test_the_catalogues_own_wishes_can_be_settled():
         remedy = rule.remedy.model_dump(exclude_none=True)
         finding = Finding(rule.id, rule.severity, "text", remedy=remedy)
         wishes = remedy.get("resume", {}).get("settings", {})
+        assert [name for name in wishes if not is_known(name)] == []
         now = {name: 7.0 if name == RATE else "unlike any" for name in wishes}
         settled_now = settle([finding], now)
         asked = {name for name, wish in wishes.items() if "instead_of" not in str(wish)}
