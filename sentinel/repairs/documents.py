@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,9 @@ Document = dict[str, object]
 
 FORMS: Mapping[str, str] = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML", ".toml": "TOML"}
 _LIMIT_BYTES = 4 * 1024 * 1024
+_SECRET = re.compile(
+    r"(?i)^(.*(?:token|secret|password|api_?key)[^:=\s]*[\"']?\s*[:=\s]\s*)\S.*$", re.MULTILINE
+)
 
 
 def read_document(path: Path) -> Document:
@@ -70,8 +74,14 @@ def _yaml_text(content: Mapping[str, object]) -> str:
 
 
 def difference(path: Path, before: str, after: str) -> str:
-    """Return a unified diff from the user's file to its changed copy."""
-    old, new = (text.splitlines(keepends=True) for text in (before, after))
+    """Return a unified diff from the user's file to its changed copy, with secrets masked.
+
+    It goes into the health log, which may be shown to others.
+    """
+    old, new = (
+        [_SECRET.sub(r"\1***", line) for line in text.splitlines(keepends=True)]
+        for text in (before, after)
+    )
     return "".join(difflib.unified_diff(old, new, str(path), f"{path} (changed copy)", n=1))
 
 

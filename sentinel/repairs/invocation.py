@@ -116,10 +116,17 @@ def recognise(command: Sequence[str], recipes: Sequence[Recipe], cwd: Path) -> R
 
 
 def read_asked(command: Sequence[str], cwd: Path) -> TrainingConfig | None:
-    """Return what a command asks of its trainer, None when no reader knows it."""
+    """Return what a command asks of its trainer, None when no reader knows it.
+
+    A script that starts no trainer by itself may hand on the options it is given.
+    """
     script = _script_of(command, cwd)
+    return (_read(script.path) if script else None) or read_command(command, cwd)
+
+
+def _read(path: Path) -> TrainingConfig | None:
     try:
-        return read_config(script.path) if script else read_command(command, cwd)
+        return read_config(path)
     except InputError:
         return None
 
@@ -127,6 +134,8 @@ def read_asked(command: Sequence[str], cwd: Path) -> TrainingConfig | None:
 def take_apart(recipe: Recipe, command: Sequence[str], cwd: Path) -> Invocation:
     """Return a command's parts; raises RepairError when a configuration it names is unreadable."""
     script = _script_of(command, cwd)
+    if script is not None and not _starts(script, recipe):
+        script = None
     words = tuple(command) if script is None else script.command(recipe.recognise)
     start = _arguments_at(words, recipe)
     found = _configuration(recipe, words[start:], cwd)
@@ -137,12 +146,7 @@ def take_apart(recipe: Recipe, command: Sequence[str], cwd: Path) -> Invocation:
 def told_settings(invocation: Invocation) -> Mapping[str, Setting]:
     """Return what the command and its configuration tell, under the names of all settings."""
     words = invocation.words
-    configs: list[TrainingConfig | None] = []
-    try:
-        if invocation.file is not None:
-            configs.append(read_config(invocation.file))
-    except InputError:
-        pass
+    configs = [_read(invocation.file)] if invocation.file else []
     configs.append(read_asked(words, invocation.cwd))
     known = [config for config in configs if config and config.trainer == invocation.recipe.reads]
     return MappingProxyType({name: v for config in known for name, v in config.settings.items()})
@@ -157,6 +161,14 @@ def _script_of(command: Sequence[str], cwd: Path) -> Script | None:
         return None
     path = cwd / words[0] if words else cwd
     return read_script(path) if words and path.is_file() else None
+
+
+def _starts(script: Script, recipe: Recipe) -> bool:
+    """Tell whether a script holds the trainer's own command."""
+    if any(line.names & set(recipe.recognise) for line in script.lines):
+        return True
+    config = _read(script.path)
+    return config is not None and config.trainer == recipe.reads
 
 
 def _arguments_at(words: Sequence[str], recipe: Recipe) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 from sentinel.formats.settings import Setting
 from sentinel.machine.device import Device
 from sentinel.repairs.precision import choose_precision
-from sentinel.repairs.recipes import Precision, Recipe, Route
+from sentinel.repairs.recipes import Precision, Recipe
 from sentinel.repairs.wishes import Settings, settle, shown
 from sentinel.verdict import Finding, Level
 
@@ -125,15 +125,16 @@ def make_plan(
     if target is None and failures.get(START, 0) >= failures_to_poison:
         return None
     step = target.step if target else 0
+    lost = faulty_step - step if faulty_step is not None and step is not None else None
     before = now.before
-    why = chosen.why
-    if settings:
-        told = " and ".join(f"{name} {shown(value)}" for name, value in settings.items())
-        why = f"{why}, with {told}"
-    words = (
-        _resume_words(target, starts, optimizer, why, recipe)
-        if target
-        else _restart_words(why, recipe, has_place=place is not None)
+    reason = _reason(
+        target,
+        starts,
+        recipe=recipe,
+        optimizer=optimizer,
+        why=chosen.why + _told_words(settings),
+        has_place=place is not None,
+        lost=lost,
     )
     return Plan(
         rules=tuple(dict.fromkeys(found.rule for found in findings)),
@@ -144,8 +145,8 @@ def make_plan(
         compute=chosen.compute or (before.compute if before else None),
         settings={**(before.settings if before else {}), **settings},
         optimizer=optimizer,
-        reason="; ".join(filter(None, [*words, *said])),
-        steps_lost=faulty_step - step if faulty_step is not None and step is not None else None,
+        reason="; ".join(filter(None, [reason, *said])),
+        steps_lost=lost,
     )
 
 
@@ -191,28 +192,38 @@ def _cannot_be_told(settings: Iterable[str], recipe: Recipe) -> list[str]:
     return [f"{recipe.title} cannot be told {' and '.join(deaf)} by sentinel"] if deaf else []
 
 
-def _resume_words(
-    target: Start, starts: Sequence[Start], optimizer: str, why: str, recipe: Recipe
-) -> list[str]:
-    state = (
-        "without the saved optimizer state, which would bring the old settings back"
-        if optimizer == "drop"
-        else "with its optimizer state"
-    )
-    route = (recipe.resume.drop if optimizer == "drop" else recipe.resume.keep) or Route()
-    return [
-        f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}",
-        route.says,
-    ]
+def _told_words(settings: Settings) -> str:
+    told = " and ".join(f"{name} {shown(value)}" for name, value in settings.items())
+    return f", with {told}" if told else ""
 
 
-def _restart_words(why: str, recipe: Recipe, *, has_place: bool) -> list[str]:
-    cause = "no good checkpoint lies before the fault"
-    if recipe.resume.keep is None and recipe.resume.drop is None:
-        cause = f"{recipe.title} cannot resume"
-    elif has_place:
-        cause = f"{recipe.title} cannot resume without the saved optimizer state"
-    return [f"restart from step 0, since {cause}, {why}", recipe.resume.restart.says]
+def _reason(
+    target: Start | None,
+    starts: Sequence[Start],
+    *,
+    recipe: Recipe,
+    optimizer: str,
+    why: str,
+    has_place: bool,
+    lost: int | None,
+) -> str:
+    """Return where it begins and why there, in what, with what state, and what the user loses."""
+    resume = recipe.resume
+    if target is None:
+        cause = "no good checkpoint lies before the fault"
+        if resume.keep is None and resume.drop is None:
+            cause = f"{recipe.title} cannot resume"
+        elif has_place:
+            cause = f"{recipe.title} cannot resume without the saved optimizer state"
+        steps = f", and {lost} steps are lost" if lost else ""
+        words = [f"restart from step 0, since {cause}{steps}, {why}", resume.restart.says]
+        return "; ".join(filter(None, words))
+    state, route = "with its optimizer state", resume.keep
+    if optimizer == "drop":
+        state = "without the saved optimizer state, which would bring the old settings back"
+        route = resume.drop
+    place = f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}"
+    return "; ".join(filter(None, [place, route.says if route else ""]))
 
 
 def _standing(target: Start, starts: Sequence[Start]) -> str:

@@ -175,8 +175,8 @@ def test_a_kill_anywhere_leads_to_the_same_end(bench, number, when):
     assert ran.code == 0, ran.err
     fresh = {int(path.name): path for path in (bench.place / "ws-resumed").iterdir()}
     assert workspace.backups(f"ws-resumed/{max(fresh)}")[-1] == "30"
-    for number_of in fresh:
-        for backup in (fresh[number_of] / "backup").iterdir():
+    for place in fresh.values():
+        for backup in (place / "backup").iterdir():
             assert (backup / "onetrainer_config" / "args.json").exists()
     assert not list(bench.place.rglob(".tmp-*"))
     last = [row for row in bench.log().checkpoints if row.step == 30][-1]

@@ -221,7 +221,7 @@ def test_a_trainer_that_cannot_resume_begins_anew_and_says_what_is_lost():
     made = plan([finding(precision="fp32")], [start(10)], told=told)
 
     assert (made.target, made.steps_lost) == (None, 40)
-    assert made.reason.startswith("restart from step 0, since Toy cannot resume")
+    assert made.reason.startswith("restart from step 0, since Toy cannot resume, and 40 steps are")
     assert made.reason.endswith("all is trained again")
 
 

@@ -208,3 +208,14 @@ def test_the_difference_names_file_and_line():
 
     assert text.splitlines()[:2] == ["--- /x/c.json", "+++ /x/c.json (changed copy)"]
     assert "-b\n+B\n" in text
+
+
+@pytest.mark.parametrize(
+    "line", ['"hf_token": "abc",', "hub_token: abc", 'api_key = "abc"', "    --hub_token abc \\"]
+)
+def test_secrets_are_not_in_the_difference(line):
+    """Neither changed nor beside what was changed."""
+    text = difference(Path("c"), f"a\n{line}\n", f"b\n{line}\n")
+
+    assert "abc" not in text
+    assert "***" in text

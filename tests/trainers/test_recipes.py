@@ -84,6 +84,7 @@ def test_a_trainers_usual_command_is_recognised(trainer: str, tmp_path: Path):
         ("deepspeed --num_gpus 2 train.py --output_dir out --bf16 --optim adamw_torch", None),
         ("python -m torch.distributed.run train.py --output_dir o --bf16 --optim sgd", None),
         ("./finetune_lora.sh", "minicpm-v"),
+        ("./run-cmd.sh train --config-path train.json", "onetrainer"),
         ("bash -x finetune_lora.sh", "minicpm-v"),
         ("/opt/venv/bin/simpletuner train --env cat", "simpletuner"),
         ("llamafactory-cli train --stage sft --model_name_or_path m --dataset d", "llama-factory"),
@@ -96,6 +97,7 @@ def test_a_trainer_is_recognised_behind_its_launchers(
     """Launchers, modules, paths and scripts change nothing about whose command it is."""
     for name in TRAINERS:
         command_of(name, tmp_path)
+    (tmp_path / "run-cmd.sh").write_text('source lib.sh\nrun_python "scripts/${1}.py" "$@"\n')
 
     found = recognise(shlex.split(command), RECIPES, tmp_path)
 
