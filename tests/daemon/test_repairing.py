@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.planning import Planner
-from sentinel.daemon.repairing import Repairer
+from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.telling import Teller
 from sentinel.formats.opening import open_checkpoint
 from sentinel.health.log import HealthLog
@@ -248,3 +249,40 @@ def test_a_lost_attempt_without_a_checkpoint_begins_once_more(repairs):
     plan = one.repairer.continue_plan(lost)
     assert (plan.target, plan.precision, plan.target_step) == (None, "fp32", 0)
     assert one.repairer.continue_plan(one.journal.attempts(one.run_id)[0]) is None
+
+
+# -- what is acted on -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("severity", "safety", "named", "acts"),
+    [
+        ("critical", "certain", False, True),
+        ("critical", "likely", False, False),
+        ("critical", "likely", True, True),
+        ("warning", "likely", False, False),
+        ("warning", "likely", True, True),
+        ("warning", "certain", False, False),
+        ("info", "likely", True, False),
+    ],
+)
+def test_what_sentinel_acts_on(repairs, severity, safety, named, acts):
+    """By itself on what is certain and critical; on a doubt where the user's policy names it."""
+    one = repairs()
+    one.attempt()
+    found = Finding("a-rule", severity, "text", safety=safety)
+    judged = replace(one.judged(1, 10), findings=(found,))
+
+    assert acting(judged, frozenset({"a-rule"} if named else ())) == ((found,) if acts else ())
+
+
+def test_the_loss_to_compare_with_is_one_that_was_real(repairs):
+    """The newest of a checkpoint that is not faulty; a loss of exactly 0 hides a NaN."""
+    one = repairs()
+    one.attempt()
+    losses = [(10, 2.5, False), (20, 2.25, False), (30, 9.0, True), (40, 0.0, True)]
+    for step, loss, faulty in losses:
+        found = replace(one.judged(1, step, faulty=faulty), loss=loss)
+        one.journal.record(found, ((str(step), 1, 1),))
+
+    assert one.journal.loss_before(one.run_id, 2) == 2.25
