@@ -32,8 +32,9 @@ def read_document(path: Path) -> Document:
     content: object = None
     fact = "is neither JSON nor YAML nor TOML, so it cannot be changed"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if len(text) > _LIMIT_BYTES:
+        is_long = path.stat().st_size > _LIMIT_BYTES
+        text = "" if is_long else path.read_text(encoding="utf-8-sig")
+        if is_long:
             fact = f"is longer than {_LIMIT_BYTES} bytes"
         elif form == "JSON":
             content = json.loads(text)
@@ -48,7 +49,7 @@ def read_document(path: Path) -> Document:
     else:
         if isinstance(content, dict):
             return content
-        fact = f"holds no fields in {form}" if form else fact
+        fact = f"holds no fields in {form}" if form and not is_long else fact
     raise RepairError(
         "configuration",
         where=f"'{path}'",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
-from sentinel.errors import InputError
+from sentinel.errors import InputError, RepairError
 from sentinel.formats.configs.reader import TrainingConfig
 from sentinel.formats.configs.registry import read_command, read_config
 from sentinel.formats.settings import Setting
@@ -187,7 +187,7 @@ def _arguments_at(words: Sequence[str], recipe: Recipe) -> int:
 def _configuration(recipe: Recipe, arguments: Sequence[str], cwd: Path) -> Path | None:
     """Return the configuration file that is in use, None without one."""
     where = recipe.configuration
-    for told in _names(recipe, arguments):
+    for told in _names(recipe, arguments, cwd):
         candidates = [cwd / place.replace("{told}", told) for place in where.places]
         existing = next((path for path in candidates if path.is_file()), None)
         # One that is named and not there is an error to be told when it is read.
@@ -195,13 +195,30 @@ def _configuration(recipe: Recipe, arguments: Sequence[str], cwd: Path) -> Path 
     return next((cwd / name for name in where.default if (cwd / name).is_file()), None)
 
 
-def _names(recipe: Recipe, arguments: Sequence[str]) -> Iterator[str]:
+def _may_configure(recipe: Recipe, path: Path) -> bool:
+    """Tell whether a file holds this trainer's fields; data may end in `.json` as well.
+
+    One that is not there may: that it is missing is to be said.
+    """
+    if not path.is_file():
+        return True
+    config = _read(path)
+    if config is not None:
+        return config.trainer == recipe.reads
+    try:
+        content = read_document(path)
+    except RepairError:
+        return path.suffix != ".json"
+    return recipe.output is not None and has_field(content, recipe.output.field)
+
+
+def _names(recipe: Recipe, arguments: Sequence[str], cwd: Path) -> Iterator[str]:
     where, grammar = recipe.configuration, grammar_of(recipe)
     named = grammar.values(arguments, where.option) if where.option else None
     if named:
         yield named[0]
     for word in grammar.plain_words(arguments):
-        if where.suffixes and PurePath(word).suffix in where.suffixes:
+        if PurePath(word).suffix in where.suffixes and _may_configure(recipe, cwd / word):
             yield word
     for variable in where.environment:
         if os.environ.get(variable):

@@ -103,6 +103,16 @@ def test_a_variable_may_name_the_configuration(tmp_path: Path, monkeypatch: pyte
     assert '"lr": 0.5' in made.files[tmp_path / "state" / "2" / "config.json"]
 
 
+@pytest.mark.parametrize("text", ["[1, 2]", '{"rows": []}', "[" * 50, '{"torn'])
+def test_data_is_no_configuration(text, tmp_path: Path):
+    """A plain word that ends in .json may be what is trained on: it is left alone."""
+    (tmp_path / "data.json").write_text(text, encoding="utf-8")
+    recipe = toy(configuration={"suffixes": [".json"]})
+    command = ["toy.py", "data.json", "--out", "a"]
+
+    assert take_apart(recipe, command, tmp_path).file is None
+
+
 def test_a_default_place_is_taken_where_nothing_is_named(tmp_path: Path):
     """And is no error where it is not there."""
     recipe = toy(configuration={"default": ["config/config.json"]})
