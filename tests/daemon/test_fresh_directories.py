@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -121,6 +122,24 @@ def test_settings_that_a_finding_asks_for_take_effect(bench, tmp_path):
         "optimizer.learning_rate": 0.5,
         "optimizer.args.d_coef": 0.25,
     }
+
+
+def test_a_trainer_in_a_script_is_told_in_a_copy_of_it(bench):
+    """`bash train.sh`: the copy's one command is changed, the rest of it runs as before."""
+    script = bench.place / "train.sh"
+    trainer = shlex.join(bench.trainer("--fault", "zero", "--linger-s", "60"))
+    text = f"#!/bin/bash\necho ready > ready.txt\n{trainer} \\\n    --precision fp16 || exit 7\n"
+    script.write_text(text, encoding="utf-8")
+
+    ran = bench.run(*bench.arguments(trainer=["bash", "train.sh"]))
+
+    assert ran.code == 0, ran.err
+    assert bench.steps() == [10, 20, 30, 40, 50, 60]
+    assert script.read_text(encoding="utf-8") == text
+    (copy,) = bench.state.glob("starts/*/2/train.sh")
+    assert copy.read_text(encoding="utf-8").startswith("#!/bin/bash\necho ready > ready.txt\n")
+    rows = [row for row in bench.log().checkpoints if row.attempt == 2]
+    assert {row.settings["precision.adapter"] for row in rows} == {"fp32"}
 
 
 RULE = """\
