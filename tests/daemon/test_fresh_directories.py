@@ -208,7 +208,7 @@ def test_a_real_peft_training_is_resumed_in_a_precision_that_works(bench):
     """Transformers and PEFT in fp16: Adam's state dies by itself, and what follows is resumed.
 
     The copy lacks optimizer.pt and scheduler.pt, the resumed steps count on from the target, and
-    the saved adapter is in the precision that was planned.
+    nothing of what is trained then is in fp16.
     """
     for library in ("torch", "transformers", "peft"):
         pytest.importorskip(library)
@@ -234,7 +234,9 @@ def test_a_real_peft_training_is_resumed_in_a_precision_that_works(bench):
     assert (bench.out / f"checkpoint-{target}" / "optimizer.pt").exists()
     rows = [row for row in log.checkpoints if row.attempt == 2]
     assert [row.step for row in rows] == list(range(target + 10, 101, 10))
-    assert {row.settings["precision.adapter"] for row in rows} == {precision}
+    # The Trainer loads an adapter's weights as fp32 whatever the base is loaded in.
+    assert {row.settings["precision.adapter"] for row in rows} <= {precision, "fp32"}
+    assert {row.settings["precision.training"] for row in rows} == {precision}
     assert "faulty" not in {row.verdict for row in rows}
     proofs = [event.detail["result"] for event in log.events if "result" in event.detail]
     assert proofs == ["fixed"]
