@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcome import failing
-from sentinel.repairs.compose import compose
 from trainings import run
 
 import sentinel
 from sentinel.flow import Judgement
 from sentinel.machine.device import device_of_machine
+from sentinel.repairs.compose import compose
 from sentinel.repairs.plan import START, Now, Plan, Start, make_plan
 from sentinel.repairs.recipes import Recipe, load_recipes
 from sentinel.rules.load import load_rules
