@@ -13,13 +13,12 @@ from sentinel.repairs.documents import (
     Document,
     difference,
     document_text,
-    read_document,
     set_field,
 )
 from sentinel.repairs.invocation import Invocation, take_apart
 from sentinel.repairs.pairs import with_pair
 from sentinel.repairs.plan import Plan
-from sentinel.repairs.recipes import Change, Recipe, Route, Value
+from sentinel.repairs.recipes import ONE_FILE, Change, Recipe, Route, Value
 from sentinel.repairs.scripts import SHELLS
 from sentinel.repairs.words import Grammar, plain, text_of
 from sentinel.storage import atomic_write
@@ -92,15 +91,13 @@ def copy_of(invocation: Invocation, plan: Plan) -> Copy | None:
 def unheard(invocation: Invocation, plan: Plan) -> str:
     """Return a sentence when nothing the user told carries a precision of the plan, else ""."""
     recipe = invocation.recipe
-    wanted = (
-        *recipe.precision.get(plan.precision or "fp16", {}),
-        *recipe.compute.get(plan.compute or "fp16", {}),
-    )
-    if (plan.precision or plan.compute) is None or any(
-        not name.endswith("?") or invocation.is_told(name[:-1]) for name in wanted
-    ):
+    tables = [recipe.precision.get(plan.precision, {})] if plan.precision else []
+    tables += [recipe.compute.get(plan.compute, {})] if plan.compute else []
+    wanted = list(dict.fromkeys(name for table in tables for name in table))
+    heard = [n for n in wanted if not n.endswith("?") or invocation.is_told(n.removesuffix("?"))]
+    if heard or not wanted:
         return ""
-    names = ", ".join(name[:-1] for name in wanted)
+    names = ", ".join(name.removesuffix("?") for name in wanted)
     return f"the command tells none of {names}, so the precision is to be changed in the script"
 
 
@@ -150,7 +147,7 @@ class _Editing:
         if self._from.file is not None and self._content != self._from.content:
             source, target = self._from.file, self._place / self._from.file.name
             files[target] = document_text(source, self._content)
-            diff = difference(source, document_text(source, read_document(source)), files[target])
+            diff = difference(source, document_text(source, self._from.content), files[target])
             environment = self._name_file(target)
         words = (*self._from.words[: self._from.start], *self._arguments)
         if self._from.script is None:
@@ -228,8 +225,8 @@ def _filled(
     if not isinstance(value, str) or plan.target_path is None:
         return value
     start = Path(plan.target_path)
-    # A directory by the plan's word: the copy is not made yet, and the original may be gone.
-    is_file = start.suffix in {".safetensors", ".pt", ".ckpt", ".bin"}
+    # By its name: the copy is not made yet, and the original may be gone.
+    is_file = start.suffix in ONE_FILE
     if fresh is not None and copied is not None:
         start = fresh / copied.within
     weights = start if is_file or not recipe.resume.weights else start / recipe.resume.weights

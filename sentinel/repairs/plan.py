@@ -10,7 +10,7 @@ from typing import Literal
 from sentinel.formats.settings import Setting
 from sentinel.machine.device import Device
 from sentinel.repairs.precision import choose_precision
-from sentinel.repairs.recipes import Precision, Recipe
+from sentinel.repairs.recipes import ONE_FILE, Precision, Recipe
 from sentinel.repairs.wishes import Settings, settle, shown
 from sentinel.verdict import Finding, Level
 
@@ -172,7 +172,7 @@ def _optimizer(
     dropped and the trainer cannot, keeping it is better than beginning anew.
     """
     keep, drop = recipe.resume.keep, recipe.resume.drop
-    if keep is not None and keep.directory and target is not None and target.path.suffix:
+    if keep is not None and keep.directory and target and target.path.suffix in ONE_FILE:
         keep = None
     if drop is not None and (stale or asked or keep is None):
         return "drop"

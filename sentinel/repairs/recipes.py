@@ -21,6 +21,9 @@ A name that begins with `--` is an option of the command whatever else holds fie
 in `?` is changed only where the user told it.
 """
 
+ONE_FILE = frozenset({".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".gguf"})
+"""How the name of a checkpoint ends that is one file; any other is a directory."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

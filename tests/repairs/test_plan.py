@@ -239,6 +239,17 @@ def test_a_trainer_that_cannot_leave_the_state_out(found, optimizer):
         assert (made.target, made.optimizer) == ("id-10", "keep")
 
 
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("cat.safetensors", "drop"), ("cat.v1-state", "keep")]
+)
+def test_only_a_directory_holds_an_optimizer_state(name, optimizer):
+    """A file of weights cannot be resumed with a state that is not in it, and says so."""
+    told = recipe(resume={"keep": {"directory": True}, "drop": {}})
+    place = Start("id-10", Path(f"/out/{name}"), 10, "healthy", good=True)
+
+    assert plan([finding()], [place], told=told).optimizer == optimizer
+
+
 def test_a_plan_comes_back_from_the_journal_as_it_was():
     """Also one that an earlier version wrote, without the newer fields."""
     made = plan([wanting(optimizer__learning_rate=1.0)], [start(10)])
