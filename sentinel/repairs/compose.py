@@ -168,11 +168,11 @@ class _Editing:
             return  # the last assignment wins, and the user's own may stay to be seen
         kept: list[str] = []
         for word in self._arguments:
-            if "=" in word and plain(word.partition("=")[0]) == plain(name):
-                if option and kept and kept[-1] == option:
-                    kept.pop()
-                continue
-            kept.append(word)
+            pair = word.removeprefix(f"{option}=") if option else word
+            if "=" not in pair or plain(pair.partition("=")[0]) != plain(name):
+                kept.append(word)
+            elif option and pair == word and kept and kept[-1] == option:
+                kept.pop()
         self._arguments = kept
 
     def _name_file(self, target: Path) -> Mapping[str, str]:

@@ -314,6 +314,27 @@ def test_the_relatives_take_what_is_written(trainer: str, facts: str, tmp_path: 
     assert names <= own | trained.keys()
 
 
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ("onetrainer", ["--config-value", "learning_rate=9", "--config-value=optimizer.eps=1e-6"]),
+        ("onetrainer", ["--config-value=learning_rate=9", "--config-value=optimizer.eps=1e-6"]),
+        ("llama-factory", ["learning_rate=9", "optimizer_eps=1e-6"]),
+        ("axolotl", ["--learning_rate=9", "--optimizer_eps=1e-6"]),
+    ],
+)
+def test_what_the_command_says_of_a_changed_field_is_left_out(trainer, words, tmp_path: Path):
+    """It would win over the changed copy; what it says of other fields stays."""
+    command = [*command_of(trainer, tmp_path), *words]
+    plan = plan_of(trainer, tmp_path, settings={"optimizer.learning_rate": 0.0002})
+
+    made = compose(recipe_of(trainer), command, plan, cwd=tmp_path, place=tmp_path / "state")
+
+    told = " ".join(made.command)
+    assert "learning_rate" not in told.replace("-", "_")
+    assert "eps=1e-6" in told
+
+
 # -- what cannot be changed -----------------------------------------------------------------------
 
 
