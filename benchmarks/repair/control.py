@@ -47,6 +47,10 @@ class Training:
         """The user's command."""
         return (sys.executable, "-m", "sentinel_trainer.main", str(self.file))
 
+    def beside(self, ending: str) -> Path:
+        """Return a path beside the output; a learning rate in its name is no suffix."""
+        return self.out.with_name(f"{self.out.name}.{ending}")
+
 
 def plain() -> Remedy:
     """Return no remedy: the training is started again as it was."""
@@ -67,7 +71,7 @@ def play(training: Training, draw: Draw, *, attempts: int, device: str) -> list[
     failures: Counter[str] = Counter()
     command, plan, used = training.command, None, []
     while True:
-        log = training.out.with_suffix(f".{len(used)}.log")
+        log = training.beside(f"{len(used)}.log")
         run(tuple(command[1:]), log, device)
         judged = _judged(training)
         bad = failing(judged, training.wanted)
@@ -80,7 +84,7 @@ def play(training: Training, draw: Draw, *, attempts: int, device: str) -> list[
             shutil.rmtree(one.checkpoint.path)
         if plan is None:
             return used
-        place = training.out.with_suffix(f".{len(used)}")
+        place = training.beside(str(len(used)))
         composed = compose(recipe, training.command, plan, cwd=training.out.parent, place=place)
         composed.prepare()
         command = composed.command

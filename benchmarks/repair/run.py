@@ -83,9 +83,7 @@ def _case(case: Case, *, place: Path, device: str, arms: Sequence[str]) -> dict[
     name = case.name.replace(" ", "_").replace("/", "-")
     seed = zlib.crc32(case.name.encode())
     ways: dict[str, Callable[[Training], object]] = {
-        "twin": lambda training: run(
-            training.command[1:], training.out.with_suffix(".log"), device
-        ),
+        "twin": lambda training: run(training.command[1:], training.beside("log"), device),
         "sentinel": lambda training: _under_sentinel(training, device),
         "restart": lambda training: play(training, plain, attempts=ATTEMPTS, device=device),
         "random": lambda training: play(training, drawn(seed), attempts=ATTEMPTS, device=device),
@@ -118,15 +116,15 @@ def _outcome(training: Training) -> Outcome:
 
 def _under_sentinel(training: Training, device: str) -> list[object]:
     """Run the user's command under `sentinel run`; return the plans it made."""
-    state = training.out.with_suffix(".state")
-    config = training.out.with_suffix(".sentinel.yaml")
+    state = training.beside("state")
+    config = training.beside("sentinel.yaml")
     likely = [rule.id for rule in load_rules() if rule.safety == "likely" and rule.remedy.resume]
     settings = {"act_on": likely, "max_attempts": ATTEMPTS, "backoff_s": 0.1, "settle_s": 0.2}
     config.write_text(yaml.safe_dump(settings))
     options = ("--state", str(state), "--config", str(config), "--base", str(training.base))
     command = ("-m", "sentinel", "run", *options, "--", *training.command)
-    code = run(command, training.out.with_suffix(".log"), device)
-    said = training.out.with_suffix(".log").read_text(errors="replace")
+    code = run(command, training.beside("log"), device)
+    said = training.beside("log").read_text(errors="replace")
     plans = [line for line in said.splitlines() if "resume from" in line or "restart from" in line]
     return [code, *plans]
 

@@ -122,10 +122,19 @@ def _start(judged: Judged) -> Start:
             for found in judged.findings
             if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
         ),
+        spoilt=tuple(found.rule for found in judged.findings if _spoils(found)),
         stale_state=any(_drops(found) for found in judged.findings),
     )
 
 
 def _drops(finding: Finding) -> bool:
+    return _resume(finding).get("optimizer") == "drop"
+
+
+def _spoils(finding: Finding) -> bool:
+    return finding.scope == "content" and _resume(finding).get("begin") == "before"
+
+
+def _resume(finding: Finding) -> Mapping[str, object]:
     resume = finding.remedy.get("resume")
-    return isinstance(resume, Mapping) and resume.get("optimizer") == "drop"
+    return resume if isinstance(resume, Mapping) else {}

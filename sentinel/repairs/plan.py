@@ -26,8 +26,10 @@ class Start:
     resume will load. ``doubts`` names rules that found signs of the fault in its content: a
     finite checkpoint from a diverging run carries the damage on (a run resumed from the last
     finite one, with weights 200 times too large, never came back; the one before them did).
-    ``stale_state`` says that a finding asks to drop its optimizer state: with second moments that
-    vanished in fp16 a kept state let the loss jump from 2.9 to 4.7 in a run that was measured.
+    ``spoilt`` names those that call the weights themselves spoilt, so that none begins there while
+    there is another way. ``stale_state`` says that a finding asks to drop its optimizer state:
+    with second moments that vanished in fp16 a kept state let the loss jump from 2.9 to 4.7 in a
+    run that was measured.
     """
 
     checkpoint_id: str
@@ -36,6 +38,7 @@ class Start:
     level: Level
     good: bool
     doubts: tuple[str, ...] = ()
+    spoilt: tuple[str, ...] = ()
     stale_state: bool = False
 
 
@@ -111,18 +114,21 @@ def make_plan(
     ``starts`` is the lineage from oldest to newest; ``failures`` counts, by checkpoint id or
     `START`, the attempts that began there and ended faulty: two of them poison the place, and
     the next plan begins one further back (a healthy-looking checkpoint can carry the fault:
-    https://github.com/NVIDIA/Megatron-LM/issues/5281).
+    https://github.com/NVIDIA/Megatron-LM/issues/5281). The beginning carries nothing, so it is
+    tried again as long as something changes.
     """
     chosen = choose_precision(findings, now.precision, now.compute, recipe, device)
     settled = settle(findings, now.settings)
     settings = {k: v for k, v in settled.settings.items() if recipe.change_of(k) is not None}
     said = [*settled.said, *_cannot_be_told(settled.settings, recipe)]
-    place = target = _target(starts, failures, failures_to_poison)
+    changes = bool(chosen.precision or chosen.compute or settings)
+    is_spent = failures.get(START, 0) >= failures_to_poison and not changes
+    place = target = _target(starts, failures, failures_to_poison, at_start=not is_spent)
     stale = chosen.precision is not None or bool(settings) or bool(target and target.stale_state)
     optimizer = _optimizer(recipe, target, stale=stale, asked=_asks_drop(findings))
     if optimizer is None:
         target, optimizer = None, "drop"
-    if target is None and failures.get(START, 0) >= failures_to_poison:
+    if target is None and is_spent:
         return None
     step = target.step if target else 0
     lost = faulty_step - step if faulty_step is not None and step is not None else None
@@ -151,15 +157,19 @@ def make_plan(
 
 
 def _target(
-    starts: Sequence[Start], failures: Mapping[str, int], failures_to_poison: int
+    starts: Sequence[Start], failures: Mapping[str, int], failures_to_poison: int, *, at_start: bool
 ) -> Start | None:
-    """Return the newest good start without doubts, else the newest good one at all."""
+    """Return the newest good start without doubts, else the newest that is not spoilt.
+
+    A spoilt one is taken only where nothing is left to be tried from the beginning (``at_start``).
+    """
     possible = [
         start
         for start in starts
         if start.good and failures.get(start.checkpoint_id, 0) < failures_to_poison
     ]
-    best = [start for start in possible if not start.doubts] or possible
+    sound = [start for start in possible if not start.doubts]
+    best = sound or [start for start in possible if not (start.spoilt and at_start)]
     return best[-1] if best else None
 
 
@@ -215,6 +225,8 @@ def _reason(
             cause = f"{recipe.title} cannot resume"
         elif has_place:
             cause = f"{recipe.title} cannot resume without the saved optimizer state"
+        elif any(start.good for start in starts):
+            cause = f"every checkpoint before shows {_spoilt(starts)}, which no resume mends"
         steps = f", and {lost} steps are lost" if lost else ""
         words = [f"restart from step 0, since {cause}{steps}, {why}", resume.restart.says]
         return "; ".join(filter(None, words))
@@ -224,6 +236,11 @@ def _reason(
         route = resume.drop
     place = f"resume from {_place(target)}, {_standing(target, starts)}, {why}, {state}"
     return "; ".join(filter(None, [place, route.says if route else ""]))
+
+
+def _spoilt(starts: Sequence[Start]) -> str:
+    rules = dict.fromkeys(rule for start in starts if start.good for rule in start.spoilt)
+    return ", ".join(rules) or "the fault"
 
 
 def _standing(target: Start, starts: Sequence[Start]) -> str:

@@ -90,6 +90,10 @@ class Resume(_Part):
         default=None, description="What `auto` decides by: small updates lost, or overflow."
     )
     optimizer: Literal["keep", "drop"] | None = None
+    begin: Literal["before"] | None = Field(
+        default=None,
+        description="The weights themselves are spoilt: begin before this, if need be at step 0.",
+    )
     settings: dict[str, Wanted] | None = Field(
         default=None, description="Settings to change, under the names of docs/settings.md."
     )

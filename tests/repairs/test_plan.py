@@ -28,9 +28,9 @@ def finding(rule="nan-values", **resume):
     return Finding(rule, "critical", "text", remedy={"resume": resume})
 
 
-def start(step, *, good=True, level="healthy", doubts=()):
+def start(step, *, good=True, level="healthy", doubts=(), spoilt=()):
     path = Path(f"/out/checkpoint-{step}")
-    return Start(f"id-{step}", path, step, level, good=good, doubts=doubts)
+    return Start(f"id-{step}", path, step, level, good=good, doubts=doubts, spoilt=spoilt)
 
 
 def recipe(**parts) -> Recipe:
@@ -130,6 +130,29 @@ def test_the_precision_it_has_is_no_change():
     assert "already" in made.reason
 
 
+def test_spoilt_weights_are_no_place_to_go_on_from():
+    """Weights that a diverging step has blown up are not mended by a lower rate from there on."""
+    grown = {"doubts": ("norm-explosion",), "spoilt": ("norm-explosion",)}
+    slow = finding(settings={"optimizer.learning_rate": {"times": 0.1}})
+    has = {"settings": {"optimizer.learning_rate": 0.1}}
+    made = plan([slow], [start(10, **grown), start(20, **grown)], now="fp32", **has)
+    later = plan([slow], [start(10), start(20, **grown)], now="fp32", **has)
+    vain = plan([finding()], [start(10, **grown)], {START: 2}, now="fp32")
+
+    assert (made.target, made.settings) == (None, {"optimizer.learning_rate": pytest.approx(0.01)})
+    assert "every checkpoint before shows norm-explosion, which no resume mends" in made.reason
+    assert later.target == "id-10"
+    assert vain.target == "id-10", "the beginning was tried twice, and nothing would change"
+
+
+def test_the_beginning_is_tried_again_as_long_as_something_changes():
+    """What failed twice at one rate may hold at the next; the same once more would not."""
+    slower = finding(settings={"optimizer.learning_rate": {"times": 0.5}})
+
+    assert plan([slower], [], {START: 2}, settings={"optimizer.learning_rate": 0.1}) is not None
+    assert plan([finding()], [], {START: 2}) is None
+
+
 def test_a_place_that_failed_twice_is_poisoned():
     """The same checkpoint twice: one further back; then the start; then the end."""
     starts = [start(10), start(20)]
@@ -138,7 +161,7 @@ def test_a_place_that_failed_twice_is_poisoned():
     assert plan(findings, starts, {"id-20": 1}).target == "id-20"
     assert plan(findings, starts, {"id-20": 2}).target == "id-10"
     assert plan(findings, starts, {"id-20": 2, "id-10": 2}).target is None
-    assert plan(findings, starts, {"id-20": 2, "id-10": 2, START: 2}) is None
+    assert plan(findings, starts, {"id-20": 2, "id-10": 2, START: 2}, now="fp32") is None
 
 
 def test_a_plan_survives_the_journal():
