@@ -90,6 +90,9 @@ _OPTIMIZER: Mapping[str, str] = MappingProxyType(
 )
 _METHODS = ("lora_fa", "dylora", "loha", "lokr", "oft", "lora")
 """Beginnings of the last part of a network module's name, the longer one first."""
+_ALPHA_ARGUMENTS = ("block_alphas", "conv_block_alphas", "preset")
+"""Network arguments that give single blocks or modules an alpha of their own; a preset is a file
+of LyCORIS that may."""
 
 
 def trainer_of(metadata: Mapping[str, str]) -> str | None:
@@ -150,6 +153,7 @@ def settings_of(metadata: Mapping[str, str]) -> dict[str, Setting]:
     for key, name in _COUNTS.items():
         found[name] = as_count(metadata.get(key))
     found["adapter.method"] = _method(metadata)
+    found["adapter.alpha_pattern"] = _alpha_pattern(metadata)
     found["precision.adapter"] = _adapter_precision(metadata)
     found["base.quantization"] = _quantization(metadata)
     warmup = _finite(metadata.get("ss_lr_warmup_steps"))
@@ -188,6 +192,12 @@ def _method(metadata: Mapping[str, str]) -> str | None:
         )
     last = module.rpartition(".")[2]
     return next((name for name in _METHODS if last.startswith(name)), None)
+
+
+def _alpha_pattern(metadata: Mapping[str, str]) -> str | None:
+    arguments = _network_arguments(metadata)
+    told = {name: brief(arguments[name]) for name in _ALPHA_ARGUMENTS if name in arguments}
+    return json.dumps(told) if told else None
 
 
 def _adapter_precision(metadata: Mapping[str, str]) -> str | None:
