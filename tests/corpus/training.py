@@ -26,6 +26,7 @@ def run(
     output: Path,
     *,
     optimizer: Any = None,
+    schedule: Any = None,
     inputs: Mapping[str, object] = NOTHING,
     **options: object,
 ) -> Path:
@@ -50,7 +51,7 @@ def run(
         model=model,
         args=transformers.TrainingArguments(output_dir=str(output), **given),
         train_dataset=[example] * EXAMPLES,
-        optimizers=(optimizer, None),
+        optimizers=(optimizer, schedule),
     )
     # What the Trainer prints about its progress is nobody's business here.
     trainer.remove_callback(transformers.PrinterCallback)
