@@ -21,9 +21,11 @@ from sentinel.cli.main import cli
 from sentinel.daemon.supervise import ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY
 from sentinel.formats.setting_names import SETTING_FAMILIES, SETTING_NAMES
 from sentinel.rules import pages
+from sentinel.rules.load import load_rules
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from corpus import support
+from seen import page as seen
 from threads import page as threads
 
 CLI_PAGE = "cli.md"
@@ -192,10 +194,11 @@ def main(directory: Path) -> None:
         SETTINGS_PAGE: render_settings(),
         support.PAGE: support.render(),
         threads.PAGE: threads.render(),
+        pages.RULES_PAGE: pages.render_page(load_rules(), seen.lines()),
+        pages.RULE_SCHEMA: pages.render_schema(),
     }
     for name, text in pages_.items():
         (directory / name).write_text(text, encoding="utf-8", newline="\n")
-    pages.main(directory)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """The catalogue for readers: `docs/rules.md`, and the JSON Schema of a rule file for editors.
 
-`python -m sentinel.rules.pages [DIRECTORY]` writes both; a test holds that they are up to date.
+`docs/generate.py` writes both; a test holds that they are up to date.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-from sentinel.rules.load import load_rules
 from sentinel.rules.schema import AtLeast, Rule
 from sentinel.verdict import LEVEL_OF
 
@@ -20,7 +18,7 @@ RULE_SCHEMA = "rule.schema.json"
 _HEAD = """\
 # Rules
 
-<!-- Written by `python -m sentinel.rules.pages` from the files below `rules/`. -->
+<!-- Written by `python docs/generate.py` from the files below `rules/`. -->
 
 A rule is one YAML file around one SQL predicate.
 It fires on the rows of a table that are bad; what it then says becomes a *finding*, and the worst
@@ -34,23 +32,32 @@ Safety `certain` counts on the bytes alone; `likely` uses a threshold or a guess
 To change a threshold or a severity, or to switch a rule off, use `rules` in `sentinel.yaml`.
 To write your own, put a file like those below into a directory and give it with `--rules`; editors
 check it against `docs/rule.schema.json`.
+
+Each rule says where it was seen: a test makes it fire on what a real library or trainer wrote, and
+holds that it stays quiet on what comes near that and is healthy.
+`trained`: a real library trained, and it failed by itself.
+`saved`: a real library's saving was given what breaks it.
+`planted`: the damage was done to a file that a real library wrote.
+`configured`: the trainer's own configuration or command, before step 1.
 """
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
-def render_page(rules: Sequence[Rule]) -> str:
-    """Return the Markdown page of the whole catalogue."""
+def render_page(rules: Sequence[Rule], seen: Mapping[str, str] = _NOWHERE) -> str:
+    """Return the Markdown page of the whole catalogue; ``seen`` tells where, by a rule's id."""
     ordered = sorted(rules, key=lambda rule: rule.id)
     table = [
         "| rule | severity | safety | scope | finds |",
         "|---|---|---|---|---|",
         *_rows(ordered),
     ]
-    return "\n".join([_HEAD, *table, "", *(render_rule(rule) for rule in ordered)]).rstrip() + "\n"
+    sections = (render_rule(rule, seen.get(rule.id)) for rule in ordered)
+    return "\n".join([_HEAD, *table, "", *sections]).rstrip() + "\n"
 
 
-def render_rule(rule: Rule) -> str:
+def render_rule(rule: Rule, seen: str | None = None) -> str:
     """Return one rule's section as Markdown: what it finds, why, what to do, its SQL, sources."""
-    return "\n".join(_section(rule)) + "\n"
+    return "\n".join(_section(rule, seen)) + "\n"
 
 
 def render_schema() -> str:
@@ -62,13 +69,6 @@ def render_schema() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
-def main(directory: Path) -> None:
-    """Write both files into a directory."""
-    page = render_page(load_rules())
-    (directory / RULES_PAGE).write_text(page, encoding="utf-8", newline="\n")
-    (directory / RULE_SCHEMA).write_text(render_schema(), encoding="utf-8", newline="\n")
-
-
 def _rows(rules: Sequence[Rule]) -> Iterator[str]:
     for rule in rules:
         yield (
@@ -77,7 +77,7 @@ def _rows(rules: Sequence[Rule]) -> Iterator[str]:
         )
 
 
-def _section(rule: Rule) -> Iterator[str]:
+def _section(rule: Rule, seen: str | None) -> Iterator[str]:
     yield f"## {rule.id}\n"
     yield f"**{rule.title}.** {_facts(rule)}\n"
     yield f"What it finds: {rule.page.what}\n"
@@ -89,6 +89,8 @@ def _section(rule: Rule) -> Iterator[str]:
     yield f"```sql\n{_predicate(rule)}\n```\n"
     for heading, names in _examples(rule):
         yield f"{heading}: {'; '.join(names)}.\n"
+    if seen is not None:
+        yield f"Seen: {seen}.\n"
     if rule.page.sources:
         yield "Sources: " + ", ".join(f"<{source}>" for source in rule.page.sources) + "\n"
 
@@ -125,7 +127,3 @@ def _examples(rule: Rule) -> Iterator[tuple[str, list[str]]]:
     unknown = [e.name for e in rule.examples if e.not_evaluated]
     if unknown:
         yield "Not evaluated", unknown
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs"))

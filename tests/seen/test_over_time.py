@@ -8,15 +8,17 @@ import math
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from corpus.models import seed_torch, tiny_llama, trainable
 from seen.trainings import END, HALF, begun, gone_on, lora, run
 from threads import denoising, onetrainer
 from threads.finding import healthy, said, scan, silent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 for name in ("peft", "transformers", "diffusers"):

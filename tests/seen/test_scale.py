@@ -6,15 +6,17 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from corpus.models import seed_torch
 from seen.trainings import END, lora, run
 from threads import denoising
 from threads.finding import healthy, said, scan, silent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 pytestmark = [pytest.mark.trainer, pytest.mark.filterwarnings("ignore")]
 for name in ("peft", "diffusers", "lycoris"):
@@ -140,7 +142,11 @@ def test_alpha_inconsistent(tmp_path: Path, rng: np.random.Generator) -> None:
 
 
 def blocks(
-    place: Path, rng: np.random.Generator, *, preset: Mapping[str, Any] | None = None, **options: Any
+    place: Path,
+    rng: np.random.Generator,
+    *,
+    preset: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Path:
     """Train LyCORIS over 44 projections, a convolution and an output, and save it."""
     torch = seed_torch(rng)
