@@ -182,6 +182,10 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """What the caller gives, without history."""
 
+_NAMING = r"regexp_replace(regexp_extract({}.path, '[^/\\]+$'), '[0-9]+', '*', 'g')"
+"""The last part of a path without its numbers. What a trainer writes at its end, for use and not
+to be resumed from, is named otherwise than its checkpoints."""
+
 HISTORY: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "tensors": {
@@ -209,6 +213,7 @@ HISTORY: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "prev_layout": ("was.layout", "VARCHAR"),
             "prev_precision_mixed": ("was.precision_mixed", "VARCHAR"),
             "updates_since_prev": ("now.updates_done - was.updates_done", "BIGINT"),
+            "is_named_anew": (f"{_NAMING.format('now')} <> {_NAMING.format('was')}", "BOOLEAN"),
         },
     }
 )

@@ -102,7 +102,7 @@ SEEN: tuple[Seen, ...] = (
         "optimizer-state-missing",
         "planted",
         "Transformers' last checkpoint without its optimizer.pt",
-        "save_only_model, told as info where it was switched on on the way",
+        "save_only_model, and the file at the end of a run of diffusers",
     ),
     Seen(
         "step-mismatch",
@@ -114,7 +114,7 @@ SEEN: tuple[Seen, ...] = (
         "precision-changed",
         "trained",
         "a run in fp32 that goes on in fp16",
-        "the same precision; from bf16 to fp32 and autocast are told as info",
+        "the same precision; to fp32, to autocast, in the file at the end: told as info",
     ),
     Seen(
         "base-quantization-changed",

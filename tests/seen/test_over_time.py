@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from corpus.diffusers_writing import flux, script
 from corpus.models import seed_torch, tiny_llama, trainable
 from seen.trainings import END, HALF, begun, gone_on, lora, run
 from threads import denoising, onetrainer
@@ -128,7 +129,8 @@ def test_optimizer_lost(tmp_path: Path, rng: np.random.Generator) -> None:
 
 def test_optimizer_state_missing(tmp_path: Path, rng: np.random.Generator) -> None:
     """The last checkpoint lost its optimizer.pt. Where the resumed run's own arguments say
-    save_only_model it is told, not doubted; a run that never saved one is quiet."""
+    save_only_model it is told, not doubted; a run that never saved one is quiet, and so is what
+    diffusers' scripts write at their end."""
     lost = run(lora(rng), tmp_path / "lost")
     (lost / LAST / "optimizer.pt").unlink()
     model = lora(rng)
@@ -147,8 +149,15 @@ def test_optimizer_state_missing(tmp_path: Path, rng: np.random.Generator) -> No
     )
     _, after = scan(tmp_path / "meant")
     said(after.verdict, "optimizer-state-missing", "healthy", "as save_only_model asks for")
-    for one in never:
+    for one in (*never, *of_diffusers(tmp_path / "ended", rng)):
         healthy(one.verdict)
+
+
+def of_diffusers(place: Path, rng: np.random.Generator, dtype: str = "float32") -> list[Any]:
+    """What is said of a checkpoint of one of its scripts, and of the file at the run's end."""
+    script(place, rng)
+    flux(place, rng, dtype=dtype)
+    return [*scan(place)]
 
 
 def test_step_mismatch(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -183,7 +192,8 @@ def test_step_mismatch(tmp_path: Path, rng: np.random.Generator) -> None:
 
 def test_precision_changed(tmp_path: Path, rng: np.random.Generator) -> None:
     """A run in fp32 goes on in fp16: a doubt. From bf16 to fp32 nothing is lost, and autocast over
-    the same weights is only told; the same precision is quiet."""
+    the same weights is only told, and so is a file in fp16 at the end of a run; the same precision
+    is quiet."""
     found = {}
     for name, before, after, options in (
         ("worse", "float32", "float16", {"learning_rate": 1e-6, "adam_epsilon": 1e-4}),
@@ -212,6 +222,8 @@ def test_precision_changed(tmp_path: Path, rng: np.random.Generator) -> None:
         "the one before: its mixed precision is bf16 instead of no; resume with",
     )
     silent(found["same"].verdict, rule)
+    _, ended = of_diffusers(tmp_path / "ended", rng, "float16")
+    said(ended.verdict, rule, "healthy", "its tensors are F16 instead of F32")
 
 
 def test_base_quantization_changed(tmp_path: Path, rng: np.random.Generator) -> None:
