@@ -10,7 +10,7 @@ from corpus.registry import CASES
 from seen.registry import SEEN, UNSEEN
 from threads.registry import THREADS
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "detection.md"
+BENCHMARK = Path(__file__).parents[2] / "docs" / "detection.md"
 """Holds a table of each set of trainings: a rule, the failing runs it spoke in, the healthy."""
 
 LINKS = 3
@@ -33,9 +33,7 @@ def lines() -> dict[str, str]:
         told.setdefault(rule, []).append(f"{count} {cases} of the [corpus](support.md)")
     for rule, (failing, healthy) in _trainings().items():
         runs = f"{failing} failing and {healthy} healthy trainings"
-        told.setdefault(rule, []).append(
-            f"{runs} of the [benchmark](../benchmarks/results/detection.md)"
-        )
+        told.setdefault(rule, []).append(f"{runs} of the [benchmark](detection.md)")
     for left in UNSEEN:
         told.setdefault(left.rule, []).append(f"nowhere, {left.reason}")
     return {rule: "; ".join(parts) for rule, parts in told.items()}
