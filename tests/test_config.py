@@ -217,7 +217,7 @@ def test_importing_settings_is_light():
 @pytest.mark.parametrize("amount", ["much", "-1GB", "1e3", "", "true", "[1]", "1.5", "5 miles"])
 def test_an_amount_that_is_none_is_refused(amount):
     """A budget that is silently another one would be worse than none."""
-    with pytest.raises(ConfigError, match="amount such as 20GB|should be"):
+    with pytest.raises(ConfigError, match=r"amount such as 20GB|should be"):
         parse_config(f"pin_budget: {amount}\n", FILE)
 
 

@@ -101,8 +101,6 @@ def _list(pins: Sequence[Pin], form: Form) -> None:
         )
     say_rows(Rows(_COLUMNS, tuple(rows)), form)
     if short and console().is_terminal:
-        from sentinel.sizes import size_words
-
         total = sum(pin.size_bytes for pin in pins)
         console().print(f"\n{size_words(total)} in all", style="dim")
 
@@ -125,7 +123,7 @@ def _named(names: Sequence[str], pins: Sequence[Pin], places: Places) -> list[Pi
     """Return the pins that the names stand for, all without one; each name must stand for some."""
     if not names:
         return list(pins)
-    found = {}
+    found: dict[Path, Pin] = {}
     for name in names:
         runs = _runs_at(Path(name), places)
         meant = [pin for pin in pins if _is_called(pin, name, runs)]
