@@ -85,6 +85,9 @@ def test_a_name_that_was_moved_out_and_taken_again(watch, tmp_path):
         (tmp_path / "quarantined").rmdir()
         later = root / "checkpoint-50"
         later.mkdir()
+        take_until(arrivals, lambda it: root in it.dirty)
+        later.joinpath("first").touch()
+        take_until(arrivals, lambda it: later in it.dirty)
         (later / "adapter.safetensors").write_bytes(b"x")
 
         take_until(arrivals, lambda it: later / "adapter.safetensors" in it.closed)
