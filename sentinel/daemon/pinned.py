@@ -8,6 +8,7 @@ from pathlib import Path
 from sentinel.daemon.records import Judged
 from sentinel.daemon.telling import Teller
 from sentinel.errors import RepairError
+from sentinel.repairs.best_model import lost_best
 from sentinel.repairs.pins import PinStore, check
 from sentinel.repairs.plan import Plan
 
@@ -43,9 +44,19 @@ class Pinned:
         return pin.path
 
     def told(self, plan: Plan) -> Plan:
-        """Return a plan whose reason says that it begins from a pin, if it does."""
-        if self._store is None or plan.target_path is None:
+        """Return a plan whose reason says what is special about its target.
+
+        That it is a pin, and that it names a best checkpoint which is not there any more.
+        """
+        if plan.target_path is None:
             return plan
-        if not Path(plan.target_path).is_relative_to(self._store.root):
-            return plan
-        return replace(plan, reason=f"{plan.reason}; from its pin, since the original is gone")
+        target = original = Path(plan.target_path)
+        said = []
+        pin = None if self._store is None else self._store.at(target)
+        if pin is not None:
+            original = Path(pin.manifest.source)
+            said.append("from its pin, since the original is gone")
+        best = lost_best(target, original.parent)
+        if best is not None:
+            said.append(best.said())
+        return replace(plan, reason="; ".join([plan.reason, *said]))

@@ -97,6 +97,10 @@ class PinStore:
         """Return the pin of one checkpoint, None when there is none."""
         return _pin_at(self.place(run_id, checkpoint_id))
 
+    def at(self, path: Path) -> Pin | None:
+        """Return the pin whose checkpoint a path is, None for a path that is none's."""
+        return _pin_at(path.parent) if path.is_relative_to(self.root) else None
+
     def place(self, run_id: str, checkpoint_id: str) -> Path:
         """Return where the pin of a checkpoint lies or would lie."""
         return self.root / require_run_id(run_id) / require_part_name(checkpoint_id)
