@@ -2,7 +2,8 @@
 
 One thread copies, at the lowest priority; the disk's scheduler goes by it as well
 (https://man7.org/linux/man-pages/man2/ioprio_set.2.html). Of a run only the newest checkpoint
-waits. What is pinned is told by the store itself, so a kill at any instant loses one copy at most.
+of each layout waits. What is pinned is told by the store itself, so a kill at any instant loses
+one copy at most.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from sentinel.checkpoint import path_text
 from sentinel.daemon.telling import Teller
 from sentinel.errors import SentinelError
 from sentinel.repairs.pin_copy import (
-    AbandonedError,
     Name,
     Source,
     SourceChangedError,
     files_of,
     take,
 )
-from sentinel.repairs.pins import Pin, PinStore
+from sentinel.repairs.pins import AbandonedError, Pin, PinStore
 from sentinel.sizes import size_words
 
 NICE = 19
@@ -69,7 +69,7 @@ class Pinner:
         self._teller_of = teller_of
         self._on_note = on_note
         self._noted: set[tuple[str, str]] = set()
-        self._wishes: dict[str, _Wish] = {}
+        self._wishes: dict[tuple[str, str], _Wish] = {}
         self._busy = False
         self._change = threading.Condition()
         self._stopped = threading.Event()
@@ -77,13 +77,13 @@ class Pinner:
         self._thread.start()
 
     def offer(self, source: Source, *, reach: Mapping[int, float]) -> None:
-        """Ask for a checkpoint to be pinned, in place of one of its run that still waits.
+        """Ask for a checkpoint to be pinned, in place of its like that still waits.
 
         ``reach`` says, as `Past.reach` does, what its line is: pins of another are the first to
         go.
         """
         with self._change:
-            self._wishes[source.run_id] = _Wish(source, reach)
+            self._wishes[source.run_id, source.layout] = _Wish(source, reach)
             self._change.notify_all()
 
     def finish(self, timeout_s: float | None = None) -> None:
@@ -193,9 +193,19 @@ class Pinner:
 
 
 def _surplus(pins: list[Pin], reach: Mapping[int, float], count: int) -> list[Pin]:
-    """Return the pins beyond ``count``, in the order in which they may go: other lines first."""
+    """Return the pins of all but ``count`` saves, in the order in which they may go.
+
+    Those of other lines first. A save may be several checkpoints: sd-scripts writes a file and a
+    directory of state for one step.
+    """
     ordered = sorted(pins, key=lambda pin: _in_line(pin, reach))
-    return ordered[: max(0, len(ordered) - count)]
+    saves = list(dict.fromkeys(_save_of(pin) for pin in reversed(ordered)))
+    return [pin for pin in ordered if _save_of(pin) not in saves[:count]]
+
+
+def _save_of(pin: Pin) -> tuple[int, int | str]:
+    step = pin.manifest.step
+    return (pin.manifest.attempt, pin.manifest.checkpoint_id if step is None else step)
 
 
 def _in_line(pin: Pin, reach: Mapping[int, float]) -> bool:

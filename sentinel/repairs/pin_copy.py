@@ -17,17 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from io import FileIO
 from pathlib import Path
-
-import xxhash
 
 from sentinel.checkpoint import Checkpoint, Identity, identity, path_text
 from sentinel.errors import InputError, RepairError
 from sentinel.formats.opening import candidate_at
 from sentinel.regular import is_file, open_file
 from sentinel.repairs.pins import (
-    BLOCK_BYTES,
     SCHEMA,
     How,
     Manifest,
@@ -36,6 +34,7 @@ from sentinel.repairs.pins import (
     PinStore,
     digest_of,
     publish,
+    read_blocks,
 )
 
 MOST_FILES = 10_000
@@ -49,10 +48,6 @@ FICLONE = 0x40049409
 
 Name = tuple[int, int, int, int]
 """By which a file is known again: device, inode, size, mtime in nanoseconds."""
-
-
-class AbandonedError(Exception):
-    """The copy was given up, as the caller asked for."""
 
 
 class SourceChangedError(RepairError):
@@ -72,6 +67,7 @@ class Source:
     checkpoint_id: str
     seq: int
     step: int | None
+    layout: str
     path: Path
     root: Path
     members: tuple[str, ...]
@@ -88,6 +84,7 @@ class Source:
             checkpoint_id=checkpoint_id,
             seq=seq,
             step=checkpoint.step,
+            layout=checkpoint.layout,
             path=checkpoint.path,
             root=checkpoint.root,
             members=tuple(member.path for member in checkpoint.members),
@@ -129,19 +126,19 @@ def take(
     known = store.find(source.run_id, source.checkpoint_id)
     if known is not None:
         return known
-    partial = store.partial(source.run_id, source.checkpoint_id)
-    shutil.rmtree(partial, ignore_errors=True)
+    unready = store.partial(source.run_id, source.checkpoint_id)
+    shutil.rmtree(unready, ignore_errors=True)
     shutil.rmtree(place, ignore_errors=True)  # what lies there is no pin that can be believed
-    partial.mkdir(parents=True)
+    unready.mkdir(parents=True)
     try:
         with ExitStack() as held:
             early = {name: held.enter_context(_opened(source, name)) for name in _largest(files)}
-            copy = _Copy(source, partial, stopped)
+            copy = _Copy(source, unready, stopped)
             copied = [copy.file(name, files[name], early.get(name)) for name in sorted(files)]
         _refuse_rewritten(source, files)
-        return publish(partial, _manifest(source, copied), place)
+        return publish(unready, _manifest(source, copied), place)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unready, ignore_errors=True)
         raise
 
 
@@ -188,20 +185,23 @@ class _Copy:
     """A copy under way, from a source into a place of its own."""
 
     source: Source
-    partial: Path
+    place: Path
     stopped: Callable[[], bool]
 
     def file(self, name: str, lay: Name, early: FileIO | None) -> tuple[PinnedFile, How]:
         """Copy one file; what was read is what lay there, or the error says that it was not."""
         source = self.source
         inner = name if source.root != source.path else f"{source.path.name}/{name}"
-        target = self.partial / inner
+        target = self.place / inner
         target.parent.mkdir(parents=True, exist_ok=True)
         with early or _opened(source, name) as opened, target.open("xb", buffering=0) as copy:
             if _name_of(os.fstat(opened.fileno())) != lay:
                 raise _changed(source, f"'{name}' was written again")
             how: How = "reflink" if _reflinked(opened, copy) else "copy"
-            read = digest_of(target) if how == "reflink" else self._blocks(opened, copy)
+            if how == "reflink":
+                read = digest_of(target, self.stopped)
+            else:
+                read = read_blocks(opened, self.stopped, partial(_write, copy))
             if _name_of(os.fstat(opened.fileno())) != lay or read[0] != lay[2]:
                 raise _changed(source, f"'{name}' was written meanwhile")
             os.fsync(copy.fileno())
@@ -209,17 +209,10 @@ class _Copy:
             _forget(copy)
         return PinnedFile(path=inner, size_bytes=read[0], digest=read[1]), how
 
-    def _blocks(self, opened: FileIO, copy: FileIO) -> tuple[int, str]:
-        hasher, size_bytes, block = xxhash.xxh3_128(), 0, memoryview(bytearray(BLOCK_BYTES))
-        while not self.stopped() and (count := opened.readinto(block)):
-            left = block[:count]
-            hasher.update(left)
-            size_bytes += count
-            while left:
-                left = left[copy.write(left) :]
-        if self.stopped():
-            raise AbandonedError
-        return size_bytes, hasher.hexdigest()
+
+def _write(copy: FileIO, block: memoryview) -> None:
+    while block:
+        block = block[copy.write(block) :]
 
 
 def _reflinked(opened: FileIO, copy: FileIO) -> bool:

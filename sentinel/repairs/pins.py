@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -33,6 +34,10 @@ _DROPPED = ".{}.dropped"
 _LONGEST_MANIFEST_BYTES = 16 << 20
 
 How = Literal["reflink", "copy"]
+
+
+class AbandonedError(Exception):
+    """The reading was given up, as the caller asked for."""
 
 
 class PinnedFile(BaseModel):
@@ -146,13 +151,27 @@ def check(pin: Pin) -> None:
             raise _broken(pin, f"'{file.path}' is not what was pinned")
 
 
-def digest_of(path: Path) -> tuple[int, str]:
-    """Return how many bytes a file has, and their xxh3-128; raises OSError or InputError."""
-    hasher, size_bytes, block = xxhash.xxh3_128(), 0, memoryview(bytearray(BLOCK_BYTES))
+def digest_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> tuple[int, str]:
+    """Return how many bytes a file has, and their xxh3-128.
+
+    Raises OSError or InputError, and AbandonedError once ``stopped``, which is asked before each
+    block, says so.
+    """
     with open_file(path) as file:
-        while count := file.readinto(block):
-            hasher.update(block[:count])
-            size_bytes += count
+        return read_blocks(file, stopped, lambda _: None)
+
+
+def read_blocks(
+    file: FileIO, stopped: Callable[[], bool], taken: Callable[[memoryview], None]
+) -> tuple[int, str]:
+    """Give a file's blocks to ``taken``; return their bytes and digest as `digest_of` does."""
+    hasher, size_bytes, block = xxhash.xxh3_128(), 0, memoryview(bytearray(BLOCK_BYTES))
+    while not stopped() and (count := file.readinto(block)):
+        hasher.update(block[:count])
+        size_bytes += count
+        taken(block[:count])
+    if stopped():
+        raise AbandonedError
     return size_bytes, hasher.hexdigest()
 
 

@@ -123,6 +123,25 @@ def test_a_pin_of_another_line_goes_first(pins):
     assert pins.steps() == [10, 30]
 
 
+def test_what_one_save_wrote_counts_as_one(pins):
+    """sd-scripts writes a file and a directory of state for each step: of one step, both."""
+    pins.open()
+    for step in (10, 20, 30):
+        pins.offer(step)
+        file = pins.saves.file(pins.place / "out" / f"cat-step{step:08}.safetensors", step)
+        source = Source.of(
+            open_checkpoint(file),
+            run_id=pins.run_id,
+            attempt=1,
+            checkpoint_id=f"0002-{step:04}",
+            seq=1001 + step,
+        )
+        pins.pinner.offer(source, reach={1: math.inf})
+        pins.pinner.finish()
+
+    assert pins.steps() == [20, 20, 30, 30]
+
+
 def test_over_budget_is_said_once(pins):
     """Not a single one fits: one sentence with the numbers and the way out, and no pin."""
     pins.open(budget_bytes=100)

@@ -16,13 +16,12 @@ from sentinel.errors import RepairError
 from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs import pin_copy
 from sentinel.repairs.pin_copy import (
-    AbandonedError,
     Source,
     SourceChangedError,
     files_of,
     take,
 )
-from sentinel.repairs.pins import MANIFEST, PinStore, check, digest_of
+from sentinel.repairs.pins import MANIFEST, AbandonedError, PinStore, check, digest_of
 
 RUN = str(uuid.UUID(int=7))
 STEPS = 40
