@@ -26,6 +26,7 @@ from sentinel.errors import InputError, RepairError
 from sentinel.formats.opening import candidate_at
 from sentinel.regular import is_file, open_file
 from sentinel.repairs.pins import (
+    BLOCK_BYTES,
     SCHEMA,
     How,
     Manifest,
@@ -39,6 +40,9 @@ from sentinel.repairs.pins import (
 
 MOST_FILES = 10_000
 """A checkpoint has some dozens; a directory with more than this is something else."""
+
+FLUSHED_BYTES = 16 * BLOCK_BYTES
+"""How much of a copy may wait to be written to the disk."""
 
 MOST_OPEN = 200
 """So many files are open at once, of the 1024 that systems commonly allow a process."""
@@ -213,6 +217,10 @@ class _Copy:
 def _write(copy: FileIO, block: memoryview) -> None:
     while block:
         block = block[copy.write(block) :]
+    if copy.tell() % FLUSHED_BYTES == 0:
+        # What piles up unwritten would come out at once, in the way of the trainer's own saves.
+        os.fsync(copy.fileno())
+        _forget(copy)
 
 
 def _reflinked(opened: FileIO, copy: FileIO) -> bool:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 
 import pytest
 
+from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.best_model import LostBest, lost_best
+from sentinel.repairs.pin_copy import Source, files_of, take
+from sentinel.repairs.pins import PinStore, check
 from sentinel.repairs.quarantine import DIRECTORY, move, quarantine_place
 
 FACTS = Path(__file__).parents[1] / "trainers" / "facts"
@@ -279,9 +283,9 @@ def test_accelerate_loads_and_rotates_the_good_ones(tmp_path):
 # -- a best checkpoint that lies in the quarantine -------------------------------------------------
 
 
-def test_a_trainer_whose_best_is_gone_resumes_and_ends(tmp_path):
-    """The real Trainer with `load_best_model_at_end` and one save kept: resumed from a checkpoint
-    that names a quarantined best it goes on to its end, rotates, and touches nothing of ours."""
+@pytest.fixture
+def line_trainer(tmp_path):
+    """Makes the real Trainer of a line through four points, which saves every second step."""
     pytest.importorskip("accelerate")
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -295,7 +299,7 @@ def test_a_trainer_whose_best_is_gone_resumes_and_ends(tmp_path):
             said = self.layer(x)
             return {"loss": ((said - labels) ** 2).mean(), "logits": said}
 
-    def trainer(steps: int):
+    def make(steps: int):
         rows = [{"x": torch.ones(1) * n, "labels": torch.ones(1)} for n in range(4)]
         settings = transformers.TrainingArguments(
             output_dir=str(tmp_path / "out"),
@@ -313,17 +317,21 @@ def test_a_trainer_whose_best_is_gone_resumes_and_ends(tmp_path):
         )
         return transformers.Trainer(Line(), settings, train_dataset=rows, eval_dataset=rows)
 
+    return make
+
+
+def test_a_trainer_whose_best_is_gone_resumes_and_ends(line_trainer, tmp_path):
+    """With `load_best_model_at_end`, resumed from a checkpoint that names a quarantined best: it
+    goes on to its end, rotates, and touches nothing of ours."""
     root = tmp_path / "out"
-    trainer(4).train()
-    state = json.loads((root / "checkpoint-4" / "trainer_state.json").read_text())
-    best = root / "checkpoint-2"
-    state["best_model_checkpoint"], state["best_metric"] = str(best), 0.0
-    state["best_global_step"] = 2
-    (root / "checkpoint-4" / "trainer_state.json").write_text(json.dumps(state))
+    line_trainer(4).train()
+    best, state_file = root / "checkpoint-2", root / "checkpoint-4" / "trainer_state.json"
+    named = {"best_model_checkpoint": str(best), "best_metric": 0.0, "best_global_step": 2}
+    state_file.write_text(json.dumps(json.loads(state_file.read_text()) | named))
     place = quarantined(root, best)
     content = sorted(path.name for path in place.iterdir())
 
-    resumed = trainer(8)
+    resumed = line_trainer(8)
     resumed.train(resume_from_checkpoint=str(root / "checkpoint-4"))
 
     assert resumed.state.global_step == 8
@@ -331,6 +339,34 @@ def test_a_trainer_whose_best_is_gone_resumes_and_ends(tmp_path):
     assert sorted(path.name for path in place.iterdir()) == content
     assert resumed.state.best_model_checkpoint is None  # nothing is better than what is gone
     assert lost_best(root / "checkpoint-8", root) is None
+
+
+def test_a_trainer_resumes_from_a_pin_and_leaves_it_as_it_is(line_trainer, tmp_path):
+    """The pin's own path is given to the real Trainer: it goes on with optimizer and schedule,
+    writes into its own directory, and the pin is bit for bit what it was."""
+    root = tmp_path / "out"
+    line_trainer(4).train()
+    source = Source.of(
+        open_checkpoint(root / "checkpoint-4"),
+        run_id=str(uuid.UUID(int=1)),
+        attempt=1,
+        checkpoint_id="abc",
+        seq=1,
+    )
+    pin = take(PinStore(tmp_path / "pins"), source, files_of(source), stopped=lambda: False)
+    for path in list(root.iterdir()):
+        path.rename(tmp_path / path.name)
+
+    resumed = line_trainer(8)
+    resumed.train(resume_from_checkpoint=str(pin.path))
+
+    assert resumed.state.global_step == 8
+    assert {entry["step"] for entry in resumed.state.log_history} >= {2, 4, 6, 8}
+    assert sorted(names(root)) == ["checkpoint-6", "checkpoint-8"]
+    check(pin)
+    assert {path.name for path in pin.path.iterdir()} == {
+        path.name for path in (tmp_path / "checkpoint-4").iterdir()
+    }
 
 
 def test_the_plan_says_which_best_is_gone(tmp_path):
