@@ -439,10 +439,9 @@ def test_a_named_parent(tmp_path, saves):
 
 def test_a_pin_as_parent(tmp_path, saves):
     """A restart by hand from the pin of a checkpoint has that checkpoint as its parent."""
-    out, config = tmp_path / "out", tmp_path / "pinning.yaml"
-    config.write_text("pin: true\n", encoding="utf-8")
+    out = tmp_path / "out"
     saves.folder(out / "checkpoint-10", 10)
-    assert once(tmp_path, out, "--config", str(config)).returncode == 0
+    assert once(tmp_path, out, "--pin").returncode == 0
     (pin,) = (tmp_path / "state" / "pins").glob("*/*/checkpoint-10")
     (out / "checkpoint-10").rename(tmp_path / "rotated")
     saves.folder(out / "checkpoint-10", 10, resumed_from=pin)
