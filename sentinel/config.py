@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sentinel.errors import ConfigError
+from sentinel.sizes import size_of
 from sentinel.verdict import Severity
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ def _scalar(value: object) -> object:
         return value
     raise PydanticCustomError("scalar_type", "it should be a number, a text, true or false")
 
+
+def _size(value: object) -> object:
+    size_bytes = size_of(value) if isinstance(value, str) else value
+    if isinstance(size_bytes, int) and not isinstance(size_bytes, bool) and size_bytes >= 0:
+        return size_bytes
+    raise PydanticCustomError("size_type", "it should be an amount such as 20GB")
+
+
+Size = Annotated[int, BeforeValidator(_size)]
 
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 
@@ -112,6 +122,9 @@ class Config(_Settings):
     ``torn_after_s``: how long an incomplete one may stay so before it is called torn;
     ``verdict_timeout_s``: how long a start waits for pending verdicts; ``grace_s``: between
     SIGTERM and SIGKILL; ``backoff_s`` doubles up to ``backoff_max_s`` between the attempts.
+    ``pin``: whether the newest good checkpoints are kept pinned (unset: `run` does, `watch` does
+    not), ``pin_count`` of each run, in ``pin_dir`` (``pins`` in the state directory), all pins
+    there within ``pin_budget``.
     """
 
     state: Path | None = None
@@ -128,6 +141,10 @@ class Config(_Settings):
     backoff_s: Seconds = 2.0
     backoff_max_s: Seconds = 60.0
     fail_on: FailOn = "faulty"
+    pin: bool | None = None
+    pin_dir: Path | None = None
+    pin_budget: Size = 20 * 1000**3
+    pin_count: Count = 2
 
 
 def load_config(path: Path | None, cwd: Path) -> Config:
@@ -213,6 +230,7 @@ def _resolved(config: Config, directory: Path) -> Config:
             "state": absolute(config.state) if config.state else None,
             "log": absolute(config.log) if config.log else None,
             "baseline": absolute(config.baseline) if config.baseline else None,
+            "pin_dir": absolute(config.pin_dir) if config.pin_dir else None,
             "rules": rules,
         }
     )

@@ -34,6 +34,10 @@ grace_s: 1.5
 backoff_s: 0.5
 backoff_max_s: 8
 fail_on: suspect
+pin: false
+pin_dir: pins
+pin_budget: 1.5TB
+pin_count: 1
 """
 FILE = Path("/u/sentinel.yaml")
 
@@ -97,6 +101,10 @@ def test_everything_can_be_set(tmp_path):
         backoff_s=0.5,
         backoff_max_s=8.0,
         fail_on="suspect",
+        pin=False,
+        pin_dir=file.parent / "pins",
+        pin_budget=1_500_000_000_000,
+        pin_count=1,
     )
     assert load_config(None, file.parent) == config
 
@@ -204,3 +212,18 @@ def test_importing_settings_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("amount", ["much", "-1GB", "1e3", "", "true", "[1]", "1.5", "5 miles"])
+def test_an_amount_that_is_none_is_refused(amount):
+    """A budget that is silently another one would be worse than none."""
+    with pytest.raises(ConfigError, match=r"amount such as 20GB|should be"):
+        parse_config(f"pin_budget: {amount}\n", FILE)
+
+
+@pytest.mark.parametrize(
+    ("amount", "size_bytes"), [("0", 0), ("1000", 1000), ("20 GiB", 20 << 30), ("1.5kb", 1500)]
+)
+def test_an_amount_is_bytes_or_a_number_with_its_unit(amount, size_bytes):
+    """GB counts in thousands and GiB in 1024, as the letters say."""
+    assert parse_config(f"pin_budget: {amount}\n", FILE).pin_budget == size_bytes

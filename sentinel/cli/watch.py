@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 @click.argument("directories", nargs=-1, required=True, type=ANY_PATH)
 @judging
 @stateful
+@click.option(
+    "--pin/--no-pin",
+    default=None,
+    help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: no-pin]",
+)
 @click.option("--once", is_flag=True, help="Judge what lies there and end.")
 def command(
     directories: tuple[Path, ...],
@@ -26,6 +31,7 @@ def command(
     config_path: Path | None,
     state: Path | None,
     log: Path | None,
+    pin: bool | None,
     once: bool,
 ) -> int:
     """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
@@ -43,6 +49,8 @@ def command(
     from sentinel.reports.timeline import line_for
 
     config = settled(config_path, state, log)
+    if pin is not None:
+        config = config.model_copy(update={"pin": pin})
     here = Path.cwd()
     out = console()
     repeats = Repeats()

@@ -21,7 +21,10 @@ Listener = Callable[[Outcome], None]
 
 
 class Watch:
-    """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself."""
+    """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself.
+
+    ``at_rest`` waits for what goes on beside the judging; it is called before an end by itself.
+    """
 
     def __init__(
         self,
@@ -31,6 +34,7 @@ class Watch:
         arrivals: Arrivals,
         listener: Listener,
         verdict_timeout_s: float,
+        at_rest: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roots = tuple(roots)
@@ -38,6 +42,7 @@ class Watch:
         self._arrivals = arrivals
         self._listener = listener
         self._verdict_timeout_s = verdict_timeout_s
+        self._at_rest = at_rest
         self._clock = clock
         self._stopped = False
 
@@ -72,6 +77,7 @@ class Watch:
             if self._inspector.refusal is not None:
                 raise self._inspector.refusal
             if not self._inspector.pending or self._clock() > deadline:
+                self._at_rest()
                 return
 
     def _turn(self) -> Iterator[Level]:

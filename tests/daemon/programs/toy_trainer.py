@@ -46,6 +46,7 @@ def main() -> int:
             old.rename(aside / old.name)
     for step in range(first + options.every, options.steps + 1, options.every):
         faulty = _save(out, step, options)
+        _rotate(out, options)
         deadline = time.monotonic() + _pause_s(options, faulty=faulty)
         while time.monotonic() < deadline:
             signal.sigtimedwait([], max(0.0, deadline - time.monotonic()))
@@ -55,6 +56,18 @@ def main() -> int:
 def _pause_s(options: argparse.Namespace, *, faulty: bool) -> float:
     lingers = faulty and options.linger_s is not None
     return options.linger_s if lingers else options.pace_s
+
+
+def _rotate(out: Path, options: argparse.Namespace) -> None:
+    """Delete all but the newest checkpoints, each once the path that was named for it is there."""
+    if options.keep is None:
+        return
+    by_step = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for old in by_step[: -options.keep]:
+        wanted = (options.delete_after or f"{out.name}/NAME").replace("NAME", old.name)
+        while not list(out.parent.glob(wanted)):
+            signal.sigtimedwait([], 0.05)
+        shutil.rmtree(old)
 
 
 def _save(out: Path, step: int, options: argparse.Namespace) -> bool:
@@ -108,6 +121,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fault-from", type=int, default=0)
     parser.add_argument("--always", action="store_true", help="the fault does not mind precision")
     parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
+    parser.add_argument("--keep", type=int, help="how many checkpoints are kept")
+    parser.add_argument("--delete-after", help="deletes NAME only once this pattern is met")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--exit-code", type=int, default=0)
     return parser.parse_args()
