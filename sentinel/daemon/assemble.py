@@ -15,6 +15,7 @@ from sentinel.config import Config, default_state_dir
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
+from sentinel.daemon.hooks import Hooks
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
@@ -67,9 +68,13 @@ def watching(
     rules: Sequence[Rule],
     base: Base | None,
     listener: OutcomeListener,
+    on_event: Listener,
     on_note: Callable[[str], None],
 ) -> Iterator[Watch]:
-    """Open all that `sentinel watch` needs, and close it again."""
+    """Open all that `sentinel watch` needs, and close it again.
+
+    ``on_event`` hears what hooks did.
+    """
     places = places_of(config)
     plain = _once_each(roots)
     refuse_state_below(plain, places)
@@ -90,12 +95,26 @@ def watching(
             on_note=on_note,
         )
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
+        log = HealthLog(places.log)
+        wanted = () if config.policy == "report" else config.hooks
+        hooks = Hooks(
+            wanted,
+            act_on=frozenset(config.act_on),
+            journal=journal,
+            teller_of=lambda run_id: Teller(log, run_id, on_event, on_note=on_note),
+            on_note=on_note,
+            cwd=Path.cwd(),
+        )
+        for run_id in _runs_below(plain, journal) if wanted else ():
+            if not is_guarded(places.state, run_id):
+                hooks.begin(run_id)
         yield Watch(
             plain,
             inspector=inspector,
             arrivals=arrivals,
-            listener=listener,
+            listener=hooks.heard(listener),
             verdict_timeout_s=config.verdict_timeout_s,
+            beside=(hooks,),
         )
 
 
@@ -161,6 +180,14 @@ def supervising(
             teller=teller,
             on_note=on_note,
         )
+
+
+def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
+    """Yield the known runs whose checkpoints lie below one of the directories."""
+    real = [Path(os.path.realpath(root)) for root in roots]
+    for run_id, places in journal.runs().items():
+        if any(place.is_relative_to(root) for place in places for root in real):
+            yield run_id
 
 
 def _inspector(
