@@ -15,19 +15,21 @@ from sentinel.config import Config, default_state_dir
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
+from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
 from sentinel.daemon.hooks import Hooks
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
 from sentinel.daemon.planning import Planner
+from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
 from sentinel.daemon.supervise import RunSettings, Supervisor
 from sentinel.daemon.telling import Listener, Teller
+from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
-from sentinel.daemon.watch import Watch
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
@@ -96,25 +98,35 @@ def watching(
         )
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
         log = HealthLog(places.log)
+
+        def teller_of(run_id: str) -> Teller:
+            return Teller(log, run_id, on_event, on_note=on_note)
+
         wanted = () if config.policy == "report" else config.hooks
         hooks = Hooks(
             wanted,
             act_on=frozenset(config.act_on),
             journal=journal,
-            teller_of=lambda run_id: Teller(log, run_id, on_event, on_note=on_note),
+            teller_of=teller_of,
             on_note=on_note,
             cwd=Path.cwd(),
         )
         for run_id in _runs_below(plain, journal) if wanted else ():
             if not is_guarded(places.state, run_id):
                 hooks.begin(run_id)
+        listener = hooks.heard(listener)
+        beside: list[Beside] = [hooks]
+        if config.hang_after_s is not None:
+            silences = WatchedHanging(config.hang_after_s, teller_of)
+            listener = silences.heard(listener)
+            beside.append(silences)
         yield Watch(
             plain,
             inspector=inspector,
             arrivals=arrivals,
-            listener=hooks.heard(listener),
+            listener=listener,
             verdict_timeout_s=config.verdict_timeout_s,
-            beside=(hooks,),
+            beside=beside,
         )
 
 
@@ -177,9 +189,21 @@ def supervising(
             attending=attending,
             repairer=repairer,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
+            hanging=_hanging(settings, config, watched, teller),
             teller=teller,
             on_note=on_note,
         )
+
+
+def _hanging(
+    settings: RunSettings, config: Config, watched: Sequence[Path], teller: Teller
+) -> Hanging:
+    progress = None
+    if config.hang_after_s is not None:
+        outputs = outputs_of(settings.output)
+        progress = Progress(config.hang_after_s, watched, outputs=outputs)
+    then = {"auto": "it is started again", "stop": "it is stopped"}.get(settings.policy)
+    return Hanging(progress, teller, then=then if config.hang == "restart" else None)
 
 
 def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:

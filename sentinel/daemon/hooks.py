@@ -13,7 +13,6 @@ import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from sentinel.checkpoint import path_text
@@ -25,6 +24,7 @@ from sentinel.daemon.process import ProcessIdentity
 from sentinel.daemon.recording import Outcome
 from sentinel.daemon.repairing import acting
 from sentinel.daemon.telling import Teller
+from sentinel.daemon.written import written_s
 from sentinel.errors import SentinelError, StateError
 from sentinel.supervision import Hook, filled
 from sentinel.verdict import Finding
@@ -122,17 +122,17 @@ class Hooks:
     def _fire(self, judged: Judged) -> None:
         if not acting(judged, self._act_on):
             return
-        written_s = _written_s(judged.path)
-        if written_s is None:
+        at_s = written_s(judged.path)
+        if at_s is None:
             return
         for name, hook in self._hooks.items():
-            is_old = time.time() - written_s > hook.max_age_s
+            is_old = time.time() - at_s > hook.max_age_s
             if is_old or not _is_below(judged.path, hook.below):
                 continue
             key = f"{judged.checkpoint_id}:{name}"
             if self._journal.action(judged.run_id, FIRED, key) is not None:
                 continue
-            detail = {"checkpoint_id": judged.checkpoint_id, "hook": name, "written_s": written_s}
+            detail = {"checkpoint_id": judged.checkpoint_id, "hook": name, "written_s": at_s}
             action = self._journal.intend(judged.run_id, FIRED, key, detail)
             self._waiting[judged.run_id].append(action)
 
@@ -252,14 +252,3 @@ def _number(action: Action, name: str) -> float:
 
 def _is_below(path: Path, place: Path | None) -> bool:
     return place is None or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(place))
-
-
-def _written_s(path: Path) -> float | None:
-    """Return when a checkpoint was last written (seconds since 1970), None when it is gone."""
-    times = []
-    with suppress(OSError):
-        times.append(path.stat().st_mtime)
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                times.extend(entry.stat().st_mtime for entry in entries if entry.is_file())
-    return max(times, default=None)
