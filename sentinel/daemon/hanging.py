@@ -20,6 +20,7 @@ HANG = "hang"
 """What stands in a plan in the place of a rule: the reason for a restart without a finding."""
 
 _MINUTE_S = 60.0
+_RECENT_S = 600.0
 
 
 class Hanging:
@@ -119,7 +120,7 @@ class WatchedHanging:
 
     def _came(self, judged: Judged) -> None:
         at_s = written_s(judged.path)
-        if at_s is None or time.time() - at_s > self._after_s:
+        if at_s is None or time.time() - at_s > max(self._after_s, _RECENT_S):
             return  # judged late: it does not show that a training goes on
         progress, _ = self._runs.get(judged.run_id) or (
             Progress(self._after_s, (judged.path.parent,), clock=self._clock),

@@ -90,6 +90,7 @@ def trainer(tmp_path):
             said.append(process.stdout.readline())
         process.worker = int(said[0]) if "stubborn" in words else None
         started.append(process)
+        (tmp_path / "bench").mkdir(exist_ok=True)
         (tmp_path / "bench" / "train.pid").write_text(f"{process.pid}\n")
         return process
 
