@@ -28,7 +28,7 @@ _COMMENTS = {
     "grace_s": "How long a trainer may take to end before it is killed.",
     "backoff_s": "The pause before the second attempt; it doubles with each further one.",
     "hang_after_s": "No checkpoint and no line in a log for so long is a hang.",
-    "hang": "report: say that it hangs; restart: `run` starts it again.",
+    "hang": "What `sentinel run` does about a hang: report says it, restart starts it again.",
     "hooks": "What `sentinel watch` may do about a fault; see docs/supervision.md.",
     "exit_codes": "What `sentinel run` ends with, for whoever starts jobs again.",
     "fail_on": "What makes `sentinel scan` fail: faulty, or suspect already.",
