@@ -136,11 +136,13 @@ def test_a_command_gets_its_words_whole_and_once(place, saves):
 @pytest.mark.parametrize(
     ("settings", "options", "fired"),
     [
-        ({}, ("--once",), 1),
+        pytest.param({}, ("--once",), 1, marks=pytest.mark.slow),
         ({"policy": "report"}, ("--once",), 0),
         ({}, ("--once", "--policy", "report"), 0),
-        ({"policy": "report"}, ("--once", "--policy", "auto"), 1),
-        ({"policy": "stop"}, ("--once",), 1),
+        pytest.param(
+            *({"policy": "report"}, ("--once", "--policy", "auto"), 1), marks=pytest.mark.slow
+        ),
+        pytest.param({"policy": "stop"}, ("--once",), 1, marks=pytest.mark.slow),
     ],
 )
 def test_report_never_acts(place, saves, settings, options, fired):
@@ -177,7 +179,9 @@ def test_a_warning_fires_where_the_user_names_its_rule(place, saves):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("fail", "failed: ended with code 3, saying: last line"),
+        pytest.param(
+            *("fail", "failed: ended with code 3, saying: last line"), marks=pytest.mark.slow
+        ),
         ("hang", "failed: was still running after 0.5 s and was ended"),
         ("missing", "failed: command '/no/such/program': was not found"),
     ],
@@ -255,7 +259,9 @@ def test_judging_goes_on_while_a_hook_works(place, saves):
 @pytest.mark.parametrize(
     ("number", "when"),
     [
-        pytest.param(number, when, marks=[] if number == 6 else [pytest.mark.slow])
+        pytest.param(
+            number, when, marks=[] if (number, when) == (6, "after") else [pytest.mark.slow]
+        )
         for when in ("before", "after")
         for number in range(1, COMMITS + 1)
     ],
