@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sentinel.errors import ConfigError
+from sentinel.sizes import size_of
 from sentinel.supervision import ExitCodes, Hook, Seconds
 from sentinel.verdict import Severity
 
@@ -50,6 +51,15 @@ def _scalar(value: object) -> object:
         return value
     raise PydanticCustomError("scalar_type", "it should be a number, a text, true or false")
 
+
+def _size(value: object) -> object:
+    size_bytes = size_of(value) if isinstance(value, str) else value
+    if isinstance(size_bytes, int) and not isinstance(size_bytes, bool) and size_bytes >= 0:
+        return size_bytes
+    raise PydanticCustomError("size_type", "it should be an amount such as 20GB")
+
+
+Size = Annotated[int, BeforeValidator(_size)]
 
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 
@@ -117,6 +127,9 @@ class Config(_Settings):
     that fails without progress. ``hang_after_s`` without a new checkpoint or a line in a log is a
     hang (unset: not looked for), ``hang`` what `run` does about it. ``hooks`` are for `watch`,
     ``exit_codes`` for `run`.
+    ``pin``: whether the newest good checkpoints are kept pinned (unset: `run` does, `watch` does
+    not), ``pin_count`` of each run, in ``pin_dir`` (``pins`` in the state directory), all pins
+    there within ``pin_budget``.
     """
 
     state: Path | None = None
@@ -137,6 +150,10 @@ class Config(_Settings):
     hooks: tuple[Hook, ...] = ()
     exit_codes: ExitCodes = ExitCodes()
     fail_on: FailOn = "faulty"
+    pin: bool | None = None
+    pin_dir: Path | None = None
+    pin_budget: Size = 20 * 1000**3
+    pin_count: Count = 2
 
 
 def load_config(path: Path | None, cwd: Path) -> Config:
@@ -222,6 +239,7 @@ def _resolved(config: Config, directory: Path) -> Config:
             "state": absolute(config.state) if config.state else None,
             "log": absolute(config.log) if config.log else None,
             "baseline": absolute(config.baseline) if config.baseline else None,
+            "pin_dir": absolute(config.pin_dir) if config.pin_dir else None,
             "rules": rules,
             "hooks": tuple(hook.resolved(directory) for hook in config.hooks),
         }

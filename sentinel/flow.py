@@ -28,7 +28,7 @@ from sentinel.inspecting import Inspected, inspect, measure_again, open_settled,
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
-from sentinel.rules.past import Before, Past, grown
+from sentinel.rules.past import Before, Past, grown, with_verdict
 from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
@@ -149,8 +149,12 @@ def past_after(previous: Judgement | Inspected | None) -> Past:
         holding, past = previous.holding, previous.past
     if previous.measured is None:
         return past
+    row = _checkpoint_table(previous)
+    if isinstance(previous, Judgement):
+        verdict = previous.verdict
+        row = with_verdict(row, verdict.level, weights_usable="weights" in verdict.usable)
     tables = {
-        "checkpoint": _checkpoint_table(previous),
+        "checkpoint": row,
         "tensors": previous.measured.tensors,
         "pairs": previous.measured.pairs,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from saves import Saves
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that renews text goldens, as `pytest tests/reports --update-goldens`."""
@@ -18,3 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_goldens(request: pytest.FixtureRequest) -> bool:
     # Without the option where pytest was started above this directory and named none.
     return bool(request.config.getoption("--update-goldens", default=False))
+
+
+@pytest.fixture(scope="session")
+def saves() -> type[Saves]:
+    return Saves

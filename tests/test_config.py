@@ -41,6 +41,10 @@ hooks:
   - {pid_file: train.pid, process: train.py, kill_after_s: 30, below: out}
   - {command: [scancel, "4711"], timeout_s: 5, max_age_s: 60, again_after_s: 6}
 exit_codes: {ended_faulty: 90, gave_up: 93, stopped_by_policy: 0}
+pin: false
+pin_dir: pins
+pin_budget: 1.5TB
+pin_count: 1
 """
 FILE = Path("/u/sentinel.yaml")
 
@@ -116,6 +120,10 @@ def test_everything_can_be_set(tmp_path):
             Hook(command=("scancel", "4711"), timeout_s=5.0, max_age_s=60.0, again_after_s=6.0),
         ),
         exit_codes=ExitCodes(ended_faulty=90, gave_up=93, stopped_by_policy=0),
+        pin=False,
+        pin_dir=file.parent / "pins",
+        pin_budget=1_500_000_000_000,
+        pin_count=1,
     )
     assert load_config(None, file.parent) == config
 
@@ -256,3 +264,18 @@ def test_one_argument_stays_one_and_nothing_else_is_filled(value, values):
     """What a placeholder brings is never looked at again, whatever it holds."""
     assert filled("{checkpoint}", {"checkpoint": value}) == value
     assert filled("{}${x}{y", values) == "{}${x}{y"
+
+
+@pytest.mark.parametrize("amount", ["much", "-1GB", "1e3", "", "true", "[1]", "1.5", "5 miles"])
+def test_an_amount_that_is_none_is_refused(amount):
+    """A budget that is silently another one would be worse than none."""
+    with pytest.raises(ConfigError, match=r"amount such as 20GB|should be"):
+        parse_config(f"pin_budget: {amount}\n", FILE)
+
+
+@pytest.mark.parametrize(
+    ("amount", "size_bytes"), [("0", 0), ("1000", 1000), ("20 GiB", 20 << 30), ("1.5kb", 1500)]
+)
+def test_an_amount_is_bytes_or_a_number_with_its_unit(amount, size_bytes):
+    """GB counts in thousands and GiB in 1024, as the letters say."""
+    assert parse_config(f"pin_budget: {amount}\n", FILE).pin_budget == size_bytes

@@ -554,3 +554,27 @@ def test_a_base_that_is_broken_is_the_callers_mistake_only_if_named(tmp_path):
     assert levels(scan(path)) == {"checkpoint-20": "healthy"}
     with pytest.raises(InputError):
         scan(path, base=broken)
+
+
+@pytest.mark.parametrize(("kept", "risky"), [(2, True), (10, False)])
+def test_the_last_good_checkpoint_is_spoken_for(tmp_path, kept, risky):
+    """An adapter that went dead holds no NaN: what is said of this checkpoint and of those before
+    tells that rotation is about to delete the last one of use."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), save_total_limit=kept, use_cpu=True, report_to=[]
+    )
+    for step in (100, 200, 300):
+        dead = 0.0 if step == 300 else None
+        place = trainer(tmp_path / f"checkpoint-{step}", lora(step, up=dead))
+        torch.save(arguments, place / "training_args.bin")
+
+    *_, last = sentinel.scan(tmp_path, rules=RULES, settle_s=0)
+
+    found = {finding.rule: finding.message for finding in last.verdict.findings}
+    assert "dead-lora-up" in found
+    assert ("retention-risk" in found) == risky
+    if risky:
+        assert "dead-lora-up" in found["retention-risk"]
+        assert "are those of step 200, and only 2 are kept" in found["retention-risk"]

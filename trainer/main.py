@@ -25,7 +25,7 @@ from .checkpoints import later_than
 from .data import find_files
 from .errors import RefusedError
 from .recipe import Recipe
-from .recipe_file import Settings, check, overlay, parse_option, read_settings
+from .recipe_file import Settings, check, read_settings, with_option
 from .start import (
     Checkpoint,
     OptimizerState,
@@ -87,7 +87,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     """Return the recipe file with the --set options over it, in their order."""
     settings = read_settings(options.recipe)
     for option in options.set:
-        settings = overlay(settings, parse_option(option))
+        settings = with_option(settings, option)
     return settings
 
 

@@ -63,14 +63,28 @@ def parse_option(option: str) -> Settings:
     return _absolute(value, Path.cwd())
 
 
-def overlay(below: Mapping[str, Any], above: Mapping[str, Any], prefix: str = "") -> Settings:
+def with_option(settings: Settings, option: str) -> Settings:
+    """Return settings with one `--set` put over them.
+
+    One that names a key within a mapping of `LEAVES` changes that key alone.
+    """
+    within = any(option.strip().startswith(f"{leaf}.") for leaf in LEAVES)
+    return overlay(settings, parse_option(option), leaves=frozenset() if within else LEAVES)
+
+
+def overlay(
+    below: Mapping[str, Any],
+    above: Mapping[str, Any],
+    prefix: str = "",
+    leaves: frozenset[str] = LEAVES,
+) -> Settings:
     """Return ``below`` with everything in ``above`` put over it, key by key."""
     merged: Settings = dict(below)
     for key, value in above.items():
         name = f"{prefix}{key}"
         old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and name not in LEAVES:
-            merged[key] = overlay(old, value, f"{name}.")
+        if isinstance(old, dict) and isinstance(value, dict) and name not in leaves:
+            merged[key] = overlay(old, value, f"{name}.", leaves)
         else:
             merged[key] = value
     return merged

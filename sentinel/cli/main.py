@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "run": "Run a trainer, judge what it writes, stop and resume it when it goes wrong.",
         "repair": "Write a new checkpoint: another precision, other keys, no optimizer.",
         "undo": "Take away a checkpoint that `sentinel repair` wrote.",
+        "pins": "List, check or drop the copies of good checkpoints that sentinel keeps.",
         "log": "Show a run from the health log, or ask the log in SQL.",
         "rules": "List, show and test the rules.",
         "doctor": "Tell what this machine can do, and what is known to go wrong on it.",

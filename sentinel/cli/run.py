@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     help="auto: stop and resume; stop: stop only; report: never act.  [default: auto]",
 )
 @click.option("--max-attempts", type=click.IntRange(1), help="Give up after so many.  [default: 4]")
+@click.option(
+    "--pin/--no-pin",
+    default=None,
+    help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: pin]",
+)
 @click.option("--recipe", type=EXISTING, help="A recipe of your own for this trainer.")
 def command(
     words: tuple[str, ...],
@@ -55,6 +60,7 @@ def command(
     watched: tuple[Path, ...],
     policy: str | None,
     max_attempts: int | None,
+    pin: bool | None,
     recipe: Path | None,
 ) -> int:
     """Start COMMAND, judge every checkpoint it writes, and act when one is faulty.
@@ -85,7 +91,7 @@ def command(
             fact="needs a POSIX system to stop a trainer and all its processes",
             todo="use `sentinel watch` here",
         )
-    given = {"policy": policy, "max_attempts": max_attempts}
+    given = {"policy": policy, "max_attempts": max_attempts, "pin": pin}
     config = settled(config_path, state, log).model_copy(
         update={name: value for name, value in given.items() if value is not None}
     )

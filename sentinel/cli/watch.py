@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 @judging
 @stateful
 @click.option(
+    "--pin/--no-pin",
+    default=None,
+    help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: no-pin]",
+)
+@click.option(
     "--policy",
     type=click.Choice(["auto", "report"]),
     help="auto: the hooks of sentinel.yaml act; report: none does.  [default: auto]",
@@ -36,6 +41,7 @@ def command(
     state: Path | None,
     log: Path | None,
     policy: str | None,
+    pin: bool | None,
     once: bool,
 ) -> int:
     """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
@@ -54,6 +60,8 @@ def command(
     from sentinel.reports.timeline import line_for
 
     config = settled(config_path, state, log)
+    if pin is not None:
+        config = config.model_copy(update={"pin": pin})
     if policy is not None:
         config = config.model_copy(update={"policy": policy})
     _refuse_hooks(config)

@@ -20,6 +20,9 @@ from sentinel.daemon.hooks import Hooks
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
+from sentinel.daemon.pin_offers import pinning
+from sentinel.daemon.pinned import Pinned
+from sentinel.daemon.pinning import PinSettings
 from sentinel.daemon.planning import Planner
 from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
@@ -34,6 +37,7 @@ from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
 from sentinel.repairs.asking import fresh_root
+from sentinel.repairs.pins import PinStore
 from sentinel.rules.baseline import read_baseline
 from sentinel.rules.schema import Rule
 
@@ -45,10 +49,11 @@ NICE = 10
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where sentinel keeps what: the journal and locks, and the health log."""
+    """Where sentinel keeps what: the journal and locks, the health log, the pins."""
 
     state: Path
     log: Path
+    pins: Path
 
     @property
     def journal(self) -> Path:
@@ -59,7 +64,11 @@ class Places:
 def places_of(config: Config) -> Places:
     """Return the state directory and the health log the configuration asks for."""
     state = (config.state or default_state_dir()).expanduser().resolve()
-    return Places(state=state, log=(config.log or state / "health").expanduser().resolve())
+    return Places(
+        state=state,
+        log=(config.log or state / "health").expanduser().resolve(),
+        pins=(config.pin_dir or state / "pins").expanduser().resolve(),
+    )
 
 
 @contextmanager
@@ -120,12 +129,27 @@ def watching(
             silences = WatchedHanging(config.hang_after_s, teller_of)
             listener = silences.heard(listener)
             beside.append(silences)
+        pins = None
+        if config.pin:
+            pins = stack.enter_context(
+                pinning(
+                    PinStore(places.pins),
+                    _pin_settings(config),
+                    journal=journal,
+                    teller_of=lambda run_id: Teller(log, run_id, _nobody, on_note=on_note),
+                    on_note=on_note,
+                )
+            )
+            for run_id in _runs_below(plain, journal):
+                if not is_guarded(places.state, run_id):
+                    pins.begin(run_id)
         yield Watch(
             plain,
             inspector=inspector,
             arrivals=arrivals,
-            listener=listener,
+            listener=listener if pins is None else pins.heard(listener),
             verdict_timeout_s=config.verdict_timeout_s,
+            at_rest=_nothing if pins is None else pins.finish,
             beside=beside,
         )
 
@@ -155,6 +179,19 @@ def supervising(
         watched = _once_each((*settings.roots, *_fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
         teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
+        store, pins = PinStore(places.pins), None
+        if config.pin is not False:
+            pins = stack.enter_context(
+                pinning(
+                    store,
+                    _pin_settings(config),
+                    journal=journal,
+                    teller_of=lambda _: teller,
+                    on_note=on_note,
+                )
+            )
+            pins.begin(run_id)
+            on_judged = pins.heard(on_judged)
         reader = InterruptibleReader(stack.enter_context(IsolatedWorker(nice=NICE)))
         attending = Attending(
             watched,
@@ -179,6 +216,7 @@ def supervising(
             planner=_planner(settings),
             act_on=settings.act_on,
             max_attempts=settings.max_attempts,
+            pinned=Pinned(store, teller),
         )
         yield Supervisor(
             settings,
@@ -193,6 +231,28 @@ def supervising(
             teller=teller,
             on_note=on_note,
         )
+        if pins is not None:
+            pins.end(run_id)
+
+
+def _pin_settings(config: Config) -> PinSettings:
+    return PinSettings(budget_bytes=config.pin_budget, count=config.pin_count)
+
+
+def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
+    """Yield the known runs whose checkpoints lie below one of the directories."""
+    real = [Path(os.path.realpath(root)) for root in roots]
+    for run_id, places in journal.runs().items():
+        if any(place.is_relative_to(root) for place in places for root in real):
+            yield run_id
+
+
+def _nobody(_event: object) -> None:
+    """Listen to events that are only written down."""
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 def _hanging(
@@ -204,14 +264,6 @@ def _hanging(
         progress = Progress(config.hang_after_s, watched, outputs=outputs)
     then = {"auto": "it is started again", "stop": "it is stopped"}.get(settings.policy)
     return Hanging(progress, teller, then=then if config.hang == "restart" else None)
-
-
-def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
-    """Yield the known runs whose checkpoints lie below one of the directories."""
-    real = [Path(os.path.realpath(root)) for root in roots]
-    for run_id, places in journal.runs().items():
-        if any(place.is_relative_to(root) for place in places for root in real):
-            yield run_id
 
 
 def _inspector(
@@ -254,7 +306,7 @@ def _planner(settings: RunSettings) -> Planner | None:
 def refuse_state_below(roots: Sequence[Path], places: Places) -> None:
     """Refuse to keep anything of ours where a trainer looks for checkpoints (ConfigError)."""
     for root in roots:
-        for place in (places.state, places.log):
+        for place in (places.state, places.log, places.pins):
             if place.is_relative_to(os.path.realpath(root)):
                 raise ConfigError(
                     "state directory",

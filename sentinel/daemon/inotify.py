@@ -2,7 +2,9 @@
 
 Watchdog (7.1) repairs its watches after an overflow of the kernel's queue but tells no handler
 that events were lost, and it passes over a directory below the root for which there is no watch
-left. Both happen in `InotifyFD`, so that is the one class to listen in on.
+left. Both happen in `InotifyFD`, so that is the class to listen in on. And it ends in a KeyError
+when a directory was moved out of the tree, another took its name, and both are gone: a
+quarantine followed by the trainer's own rotation. `_Group` forgets a watch without that.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import warnings
 from collections.abc import Callable
 
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
     CallbackId,
     InotifyEvent,
@@ -41,13 +43,31 @@ class InotifyObserver(BaseObserver):
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         self._kernel = _Kernel(on_lost, on_refused)
         self._kernel.start()
-        super().__init__(InotifyEmitter, inotify_fd=self._kernel)
+        super().__init__(_Emitter, inotify_fd=self._kernel)
 
     def on_thread_stop(self) -> None:
         """Stop the emitters first, then the thread that reads the kernel's queue."""
         super().on_thread_stop()
         self._kernel.stop()
         self._kernel.join()
+
+
+class _Emitter(InotifyEmitter):
+    def on_thread_start(self) -> None:
+        self._inotify = _Group(
+            self._inotify_fd,
+            os.fsencode(self.watch.path),
+            is_recursive=self.watch.is_recursive,
+            event_mask=self.get_event_mask_from_filter(),
+            follow_symlink=self.watch.follow_symlink,
+        )
+
+
+class _Group(InotifyWatchGroup):
+    def _remove_watch_internally(self, wd: WatchDescriptor) -> None:
+        path = self._active_callbacks_by_watch.pop(wd, None)
+        if path is not None and self._active_callbacks_by_path.get(path) == wd:
+            del self._active_callbacks_by_path[path]
 
 
 class _Kernel(InotifyFD):

@@ -19,7 +19,7 @@ from sentinel.errors import SentinelError
 from sentinel.flow import Inspected, Judgement, past_after
 from sentinel.formats.naming import group_of
 from sentinel.health.earlier import Earlier, earlier
-from sentinel.rules.past import Before, Past
+from sentinel.rules.past import Before, Past, with_verdict
 from sentinel.stats.table import checkpoint_row_table
 
 RUNS_IN_MEMORY = 8
@@ -80,7 +80,11 @@ class Lineage:
         newest, *rest = (logged.get(one) for one in ids)
         (first,) = past_after(read)
         holding = frozenset(newest.row.holding) if newest else first.holding
-        return (Before(first.tables, holding), *(_before(one) for one in rest if one is not None))
+        usable = "weights" in newest.row.usable if newest else judged.target
+        checkpoint = first.tables["checkpoint"]
+        said = with_verdict(checkpoint, judged.level, weights_usable=usable)
+        now = Before({**first.tables, "checkpoint": said}, holding)
+        return (now, *(_before(one) for one in rest if one is not None))
 
     def _readable(self, ref: RunRef, judged: Judged) -> Inspected | None:
         """Return a checkpoint measured anew, None when it cannot be or is not the same any more."""
@@ -109,7 +113,11 @@ def _before(logged: Earlier) -> Before:
     row = logged.row
     columns = {name: getattr(row, name) for name in _COLUMNS}
     tables = {
-        "checkpoint": checkpoint_row_table(columns, row.settings),
+        "checkpoint": with_verdict(
+            checkpoint_row_table(columns, row.settings),
+            row.verdict,
+            weights_usable="weights" in row.usable,
+        ),
         "tensors": logged.tensors,
     }
     return Before(tables, frozenset(row.holding))

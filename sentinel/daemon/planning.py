@@ -117,11 +117,7 @@ def _start(judged: Judged) -> Start:
         step=judged.step,
         level=judged.level,
         good=judged.target,
-        doubts=tuple(
-            found.rule
-            for found in judged.findings
-            if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
-        ),
+        doubts=judged.doubts,
         spoilt=tuple(found.rule for found in judged.findings if _spoils(found)),
         stale_state=any(_drops(found) for found in judged.findings),
     )

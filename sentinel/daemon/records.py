@@ -56,6 +56,15 @@ class Judged:
     loss: float | None = None
     quarantined_to: Path | None = None
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return the rules that found in its weights what asks for an earlier checkpoint."""
+        return tuple(
+            found.rule
+            for found in self.findings
+            if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Action:

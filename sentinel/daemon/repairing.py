@@ -16,6 +16,7 @@ from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.hanging import HANG
 from sentinel.daemon.journal import Action, Attempt, Journal, Judged
 from sentinel.daemon.past import Past
+from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
 from sentinel.daemon.telling import Teller
 from sentinel.errors import RepairError
@@ -56,11 +57,13 @@ class Repairer:
         planner: Planner | None,
         act_on: frozenset[str],
         max_attempts: int,
+        pinned: Pinned | None = None,
     ) -> None:
         self._run_id = run_id
         self._roots = tuple(roots)
         self._journal = journal
-        self._past = Past(journal, run_id)
+        self._pinned = pinned or Pinned(None, teller)
+        self._past = Past(journal, run_id, pinned=self._pinned.path)
         self._teller = teller
         self._planner = planner
         self._act_on = act_on
@@ -137,6 +140,7 @@ class Repairer:
             return f"gave up: {failures[START]} attempts from step 0 ended faulty"
         if not faulty:
             plan = replace(plan, rules=(HANG,))
+        plan = self._pinned.told(plan)
         in_the_way = self._in_the_way() if plan.target is None else None
         if in_the_way is not None:
             return f"gave up: the trainer would begin from '{in_the_way.path}' by itself"
@@ -147,11 +151,7 @@ class Repairer:
         """Return how to begin when the checkpoint the trainer would load is not usable."""
         if self._planner is None:
             return "no recipe knows this trainer, so it cannot be told to begin elsewhere"
-        known = [
-            judged
-            for judged in self._past.on_disk()
-            if judged.path.parent == chosen.path.parent and _before(judged, chosen)
-        ]
+        known = [judged for judged in self._past.beside(chosen.path) if _before(judged, chosen)]
         last = self._journal.last_attempt(self._run_id)
         plan = self._planner.plan(
             acting(chosen, self._act_on),
@@ -163,6 +163,7 @@ class Repairer:
         )
         if plan is None:
             return "no good checkpoint lies before it"
+        plan = self._pinned.told(plan)
         self._tell_plan(plan, chosen.attempt)
         return plan
 
@@ -189,7 +190,7 @@ class Repairer:
             reason=f"the repaired run was cut off; it goes on from step {step}",
             steps_lost=None,
         )
-        plan = self._planner.placed(plan, lost.attempt + 1)
+        plan = self._pinned.told(self._planner.placed(plan, lost.attempt + 1))
         self._tell_plan(plan, lost.attempt)
         return plan
 

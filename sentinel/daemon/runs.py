@@ -72,7 +72,8 @@ class WatchedRuns:
         for judged in reversed(self._journal.judged(run_id)):
             if os.path.realpath(judged.path) == real:
                 return judged.checkpoint_id
-        return None
+        pinned = self._journal.checkpoint(Path(named).parent.name)
+        return pinned.checkpoint_id if pinned is not None and pinned.run_id == run_id else None
 
 
 class SupervisedRuns:

@@ -43,8 +43,11 @@ class Teller:
         checkpoint_id: str | None = None,
         rule: str | None = None,
         detail: Mapping[str, object] | None = None,
+        aloud: bool = True,
     ) -> None:
         """Write one event and pass it on. ``about`` is what makes it this event and no other.
+
+        One that is not ``aloud`` is only written: the listener does not hear of it.
 
         A log that cannot be written is said once and ends nothing: what is to be done is in the
         journal.
@@ -64,7 +67,8 @@ class Teller:
             self._log.append_event(event)
         except OSError as error:
             self._refuse(str(refused(self._log, error)))
-        self._listener(event)
+        if aloud:
+            self._listener(event)
 
     def _refuse(self, why: str) -> None:
         if why != self._refused:

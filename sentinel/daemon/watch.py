@@ -37,6 +37,7 @@ class Beside(Protocol):
 class Watch:
     """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself.
 
+    ``at_rest`` waits for what goes on beside the judging; it is called before an end by itself.
     What goes on ``beside`` the judging is brought to its end before that.
     """
 
@@ -48,6 +49,7 @@ class Watch:
         arrivals: Arrivals,
         listener: Listener,
         verdict_timeout_s: float,
+        at_rest: Callable[[], None] = lambda: None,
         beside: Sequence[Beside] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,6 +58,7 @@ class Watch:
         self._arrivals = arrivals
         self._listener = listener
         self._verdict_timeout_s = verdict_timeout_s
+        self._at_rest = at_rest
         self._beside = tuple(beside)
         self._clock = clock
         self._stopped = False
@@ -93,6 +96,7 @@ class Watch:
             if self._inspector.refusal is not None:
                 raise self._inspector.refusal
             if not self._inspector.pending or self._clock() > deadline:
+                self._at_rest()
                 return
 
     def _turn(self) -> Iterator[Level]:

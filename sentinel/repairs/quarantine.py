@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sentinel.checkpoint import path_text
 from sentinel.errors import RepairError
 from sentinel.storage import atomic_write, sync_directory
 
@@ -27,43 +31,67 @@ def quarantine_place(checkpoint: Path, root: Path, checkpoint_id: str) -> Quaran
     """Return where a checkpoint would be moved: beside the outermost directory of the trainer.
 
     Never below ``root``, since trainers take any entry there for a checkpoint (ai-toolkit picks
-    by ctime, OneTrainer by name); never on another device, since a copy is no rename.
+    by ctime, OneTrainer by name); never on another device, since a copy is no rename. A root
+    that is a link is followed: beside the link may be another device.
     """
-    place = root.parent / DIRECTORY / checkpoint_id / checkpoint.name
+    beside = Path(os.path.realpath(root)).parent
+    place = beside / DIRECTORY / checkpoint_id / checkpoint.name
     return Quarantine(source=checkpoint, place=place)
 
 
 def move(quarantine: Quarantine, receipt: Mapping[str, object]) -> None:
-    """Rename the checkpoint into its place and leave a receipt that says how to undo it.
+    """Rename the checkpoint into its place and leave a receipt that says why, and the way back.
 
     Doing it again after a kill is harmless. Raises RepairError when it is not possible: then
-    nothing was moved, and the caller says so.
+    nothing was moved, no receipt is left, and the caller says so.
     """
     source, place = quarantine.source, quarantine.place
     if place.exists() and not source.exists():
         return
     refusal = _refusal(quarantine)
     if refusal:
-        raise RepairError(
-            "checkpoint",
-            where=f"'{source}'",
-            fact=f"cannot be quarantined: {refusal}",
-            todo="move it away by hand before the trainer picks it",
-        )
+        raise _impossible(source, f"cannot be quarantined: {refusal}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        content = {**receipt, "from": str(source), "to": str(place), "undo": "rename it back"}
-        atomic_write(place.parent / RECEIPT, json.dumps(content, indent=1).encode())
+        atomic_write(place.parent / RECEIPT, _receipt(quarantine, receipt))
         os.rename(source, place)  # noqa: PTH104 - a rename and nothing else
         sync_directory(place.parent)
         sync_directory(source.parent)
     except OSError as error:
-        raise RepairError(
-            "checkpoint",
-            where=f"'{source}'",
-            fact=f"cannot be moved to '{place}' ({error.strerror})",
-            todo="move it away by hand before the trainer picks it",
-        ) from error
+        if not place.exists():
+            _clear(place)
+        why = error.strerror or str(error)
+        raise _impossible(source, f"cannot be moved to '{place}' ({why})") from error
+
+
+def _receipt(quarantine: Quarantine, receipt: Mapping[str, object]) -> bytes:
+    """Return what is told beside the checkpoint; ``undo`` is a command for a shell."""
+    source, place = path_text(quarantine.source), path_text(quarantine.place)
+    content = {
+        **receipt,
+        "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "from": source,
+        "to": place,
+        "undo": shlex.join(["mv", "-n", "--", place, source]),
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def _clear(place: Path) -> None:
+    """Leave no receipt of a move that was not made, nor an empty directory."""
+    with suppress(OSError):
+        (place.parent / RECEIPT).unlink()
+        place.parent.rmdir()
+        place.parents[1].rmdir()
+
+
+def _impossible(source: Path, fact: str) -> RepairError:
+    return RepairError(
+        "checkpoint",
+        where=f"'{path_text(source)}'",
+        fact=fact,
+        todo="move it away by hand before the trainer picks it",
+    )
 
 
 def _refusal(quarantine: Quarantine) -> str | None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sentinel.reports.words import path_words
+from sentinel.sizes import size_words
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base, Checkpoint, Tensor
@@ -169,13 +170,3 @@ def counted(count: int, noun: str) -> str:
 
 def _count_words(names: Iterable[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
-
-
-def size_words(size_bytes: int) -> str:
-    """Return a size in bytes with a unit that suits it."""
-    size, unit = float(size_bytes), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:  # noqa: PLR2004 - the step from one unit to the next
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import path_text
 from sentinel.health.plain import plain
 from sentinel.receipt import CopyPlan, Receipt, plan_object
-from sentinel.reports.facts import counted, size_words
+from sentinel.reports.facts import counted
 from sentinel.reports.json_report import SCHEMA
 from sentinel.reports.sections import Facts, Listing, Section, Sentence, Verbatim
 from sentinel.reports.table import Rows
 from sentinel.reports.words import path_words
+from sentinel.sizes import size_words
 
 if TYPE_CHECKING:
     from sentinel.receipt import Loss

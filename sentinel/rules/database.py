@@ -41,6 +41,12 @@ class Database:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
+    def add(self, name: str, table: pa.Table) -> None:
+        """Put rows into a declared table, in its columns and types."""
+        self._connection.register("now_", table)
+        self._connection.execute(f"INSERT INTO {name} {_conformed(name, 'now_', table)}")
+        self._connection.unregister("now_")
+
     def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         """Run one SELECT; raise duckdb.Error for anything else."""
         with self._selected(sql, parameters):

@@ -21,7 +21,7 @@ from sentinel.rules.database import Database, open_database
 from sentinel.rules.messages import after_updates, at_step, fill, group_names
 from sentinel.rules.past import Past, held_in_a_row, history_tables
 from sentinel.rules.schema import Rule
-from sentinel.rules.tables import TABLES, UNKNOWN_WHEN_EMPTY
+from sentinel.rules.tables import FINDINGS, TABLES, UNKNOWN_WHEN_EMPTY
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, NotEvaluated, Severity
 
 if TYPE_CHECKING:
@@ -83,14 +83,22 @@ def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table], past: Past =
     """Ask every rule about the tables of one checkpoint.
 
     ``tables`` holds tensors, pairs, checkpoint, config, metrics, faults and, when known, base;
-    ``past`` the checkpoints before it in its lineage. A rule that fails becomes a finding
+    ``past`` the checkpoints before it in its lineage. Rules that name `findings` come last, and
+    see what the others found. A rule that fails becomes a finding
     `rule-error`; none raises.
     """
     named = {table for rule in rules for table in sql.named_tables(rule)}
     known = {**tables, **history_tables(past, named)}
+    given = FINDINGS in known
+    last = [rule for rule in rules if FINDINGS in sql.named_tables(rule) and not given]
     with open_database(known) as database:
         subject = _subject(database, known, past)
-        answers = [(rule, _ask(rule, subject)) for rule in rules]
+        answers = [(rule, _ask(rule, subject)) for rule in rules if rule not in last]
+        if last:
+            said = _findings_table(answers)
+            database.add(FINDINGS, said)
+            subject = _subject(database, {**known, FINDINGS: said}, past)
+            answers += [(rule, _ask(rule, subject)) for rule in last]
     findings = [answer for _, answer in answers if isinstance(answer, Finding)]
     waiting = [answer for _, answer in answers if isinstance(answer, _Waiting)]
     return Evaluation(
@@ -113,6 +121,16 @@ def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table], past: Past =
             }
         ),
     )
+
+
+def _findings_table(answers: Sequence[tuple[Rule, object]]) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415 - only where a rule asks for it
+
+    found = [answer for _, answer in answers if isinstance(answer, Finding)]
+    columns = ("rule", "severity", "scope", "safety")
+    named = {name: pa.array([getattr(one, name) for one in found], pa.string()) for name in columns}
+    counts = pa.array([one.tensor_count for one in found], pa.int64())
+    return pa.table({**named, "tensor_count": counts})
 
 
 def _subject(database: Database, tables: Mapping[str, pa.Table], past: Past) -> _Subject:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sentinel.rules.tables import PAST
+from sentinel.verdict import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,12 @@ class Before:
 
 Past = tuple[Before, ...]
 """Newest first, at most `DEPTH`."""
+
+
+def with_verdict(checkpoint: pa.Table, level: Level, *, weights_usable: bool) -> pa.Table:
+    """Return the one row of a checkpoint with what was said of it, as `past_checkpoint` has it."""
+    said = checkpoint.append_column("verdict", pa.array([level], pa.string()))
+    return said.append_column("weights_usable", pa.array([weights_usable], pa.bool_()))
 
 
 def grown(newest: Before, past: Past) -> Past:

@@ -23,6 +23,7 @@ TableName = Literal[
     "optimizer",
     "optimizer_groups",
     "config",
+    "findings",
     "past_tensors",
     "past_pairs",
     "past_checkpoint",

@@ -159,6 +159,13 @@ GIVEN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "nan_settings": "VARCHAR",
         },
         "config": {"name": "VARCHAR", "value": "VARCHAR", "number": "DOUBLE", "truth": "BOOLEAN"},
+        "findings": {
+            "rule": "VARCHAR",
+            "severity": "VARCHAR",
+            "scope": "VARCHAR",
+            "safety": "VARCHAR",
+            "tensor_count": "BIGINT",
+        },
         "metrics": {"step": "BIGINT", "name": "VARCHAR", "value": "DOUBLE"},
         "faults": {
             "rule": "VARCHAR",
@@ -227,10 +234,20 @@ HISTORY_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 PAST: tuple[str, ...] = ("tensors", "pairs", "checkpoint")
 """What is known of each earlier checkpoint: as `prev_` columns, and in the tables `past_...`."""
 
+_SAID = {"verdict": "VARCHAR", "weights_usable": "BOOLEAN"}
+
 PAST_TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {f"past_{name}": MappingProxyType({"back": "BIGINT", **GIVEN[name]}) for name in PAST}
+    {
+        f"past_{name}": MappingProxyType(
+            {"back": "BIGINT", **GIVEN[name], **(_SAID if name == "checkpoint" else {})}
+        )
+        for name in PAST
+    }
 )
-"""One row a tensor, pair or checkpoint of the past; ``back`` 1 is the checkpoint before."""
+"""One row a tensor, pair or checkpoint of the past; ``back`` 1 is the checkpoint before.
+
+Of a checkpoint also what was said of it: its verdict, and whether its weights may be loaded.
+"""
 
 TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -244,6 +261,9 @@ TABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """Every table as the rules see it, history included."""
+
+FINDINGS = "findings"
+"""What the other rules found on this checkpoint; whoever names it is asked after all the others."""
 
 UNKNOWN_WHEN_EMPTY: frozenset[str] = frozenset({"metrics", "base", "config"})
 """Tables whose emptiness means "nobody told us", unlike an adapter that has no pairs."""

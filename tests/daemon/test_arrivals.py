@@ -68,6 +68,32 @@ def test_first_look_is_at_everything(watch, tmp_path):
 
 
 @linux
+def test_a_name_that_was_moved_out_and_taken_again(watch, tmp_path):
+    """A quarantine followed by the trainer's own rotation: watchdog 7.1 would end in a KeyError,
+    in the thread that hears of everything or when the watch is closed."""
+    root = tmp_path / "out"
+    place = root / "checkpoint-40"
+    place.mkdir(parents=True)
+    with watch(root) as arrivals:
+        settle_down(arrivals)
+        place.rename(tmp_path / "quarantined")
+        (root / ".being-written").mkdir()
+        take_until(arrivals, lambda it: root in it.dirty)
+        (root / ".being-written").rename(place)
+        take_until(arrivals, lambda it: root in it.dirty)
+        place.rmdir()
+        (tmp_path / "quarantined").rmdir()
+        later = root / "checkpoint-50"
+        later.mkdir()
+        take_until(arrivals, lambda it: root in it.dirty)
+        later.joinpath("first").touch()
+        take_until(arrivals, lambda it: later in it.dirty)
+        (later / "adapter.safetensors").write_bytes(b"x")
+
+        take_until(arrivals, lambda it: later / "adapter.safetensors" in it.closed)
+
+
+@linux
 def test_closed_file(watch, tmp_path):
     """A file that is written and closed is closed, in a directory that is dirty."""
     with watch(tmp_path) as arrivals:

@@ -376,6 +376,7 @@ def test_history_survives_a_restart(desk, saves, restarted):
 def test_a_restarted_daemon_knows_what_held_and_what_came_before(desk, saves, rules):
     """Rules with `for` and tables of the past go on over restarts, out of the health log."""
     any_rule = next(rule for rule in rules if rule.id == "unknown-layout")
+    good = "verdict IS NOT NULL AND weights_usable"
     asked = [
         any_rule.model_copy(
             update={
@@ -392,6 +393,7 @@ def test_a_restarted_daemon_knows_what_held_and_what_came_before(desk, saves, ru
         for name, query, when, in_a_row in (
             ("held", "SELECT 1 AS one", "true", 3),
             ("back", "SELECT * FROM past_tensors", "back = 2", 1),
+            ("said", f"SELECT count(*) AS n FROM past_checkpoint WHERE {good}", "n = 2", 1),
         )
     ]
     for step in (10, 20, 30):
@@ -399,7 +401,7 @@ def test_a_restarted_daemon_knows_what_held_and_what_came_before(desk, saves, ru
         saves.folder(one.out / f"checkpoint-{step}", step)
         one.look()
 
-    assert one.rules_of(30) == {"held", "back"}
+    assert one.rules_of(30) == {"held", "back", "said"}
 
 
 def test_history_that_is_gone(desk, saves):

@@ -10,12 +10,15 @@ import pytest
 from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.past import Past
+from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
 from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.telling import Teller
 from sentinel.formats.opening import open_checkpoint
 from sentinel.health.log import HealthLog
 from sentinel.repairs.asking import Asked
+from sentinel.repairs.pin_copy import Source, files_of, take
+from sentinel.repairs.pins import PinStore
 from sentinel.repairs.recipes import Recipe
 from sentinel.verdict import Finding
 
@@ -34,6 +37,7 @@ class Repairs:
         teller = Teller(
             log, self.run_id, lambda event: self.told.append(event.message), on_note=print
         )
+        self.pins = PinStore(place / "pins")
         self.repairer = Repairer(
             run_id=self.run_id,
             roots=[place / root for root in roots],
@@ -46,6 +50,7 @@ class Repairs:
             ),
             act_on=frozenset(),
             max_attempts=4,
+            pinned=Pinned(self.pins, teller),
         )
         self.past = Past(self.journal, self.run_id)
 
@@ -78,6 +83,17 @@ class Repairs:
         )
         self.journal.record(judged, identity_or_own(path, open_checkpoint(path).members))
         return judged
+
+    def pin(self, judged: Judged) -> Path:
+        """Pin a checkpoint as the daemon does."""
+        source = Source.of(
+            open_checkpoint(judged.path),
+            run_id=self.run_id,
+            attempt=judged.attempt,
+            checkpoint_id=judged.checkpoint_id,
+            seq=judged.seq,
+        )
+        return take(self.pins, source, files_of(source), stopped=lambda: False).path
 
     def replace(self, path: Path) -> None:
         """Let another checkpoint be written under the same name."""
@@ -143,7 +159,7 @@ def test_only_what_still_lies_there(repairs):
     first = one.attempt()
     gone, moved, replaced, _kept = (one.judged(1, step) for step in (10, 20, 30, 40))
     gone.path.rename(one.place / "gone")
-    one.journal.quarantined(moved.checkpoint_id, one.place / "quarantine")
+    one.journal.quarantined(moved.checkpoint_id, moved.path.rename(one.place / "quarantine"))
     one.replace(replaced.path)
     newer = one.judged(2, 30)
 
@@ -300,3 +316,107 @@ def test_failures_in_a_row_begin_anew_after_progress(repairs):
         counted.append(made.repairer.failures(attempt))
 
     assert counted == [1, 2, 1, 2]
+
+
+# -- pins -----------------------------------------------------------------------------------------
+
+
+def _rotated(one: Repairs, *steps: int) -> tuple[list[Judged], list[Path]]:
+    """Checkpoints that were judged, pinned, and rotated away by the trainer."""
+    judged = [one.judged(1, step) for step in steps]
+    pins = [one.pin(good) for good in judged]
+    for good in judged:
+        good.path.rename(one.place / f"rotated-{good.step}")
+    return judged, pins
+
+
+def test_the_plan_begins_from_the_pin_of_what_was_rotated_away(repairs):
+    """The pin's path is the target's, and the reason says so."""
+    one = repairs()
+    attempt = one.attempt()
+    (_, twenty), (_, pin) = _rotated(one, 10, 20)
+    faulty = one.judged(1, 30, faulty=True)
+
+    plan = one.repairer.plan(attempt, [faulty])
+
+    assert (plan.target, plan.target_path) == (twenty.checkpoint_id, str(pin))
+    assert "resume from step 20" in plan.reason
+    assert "from its pin, since the original is gone" in plan.reason
+
+
+def test_what_still_lies_there_is_begun_from_itself(repairs):
+    """A pin is only for what is gone."""
+    one = repairs()
+    attempt = one.attempt()
+    ten = one.judged(1, 10)
+    one.pin(ten)
+
+    plan = one.repairer.plan(attempt, [one.judged(1, 20, faulty=True)])
+
+    assert plan.target_path == str(ten.path)
+    assert "pin" not in plan.reason
+
+
+def test_a_name_that_was_written_again_does_not_hide_the_pin(repairs):
+    """The trainer wrote another checkpoint under the target's name: the pin is still the target."""
+    one = repairs()
+    attempt = one.attempt()
+    (ten,), (pin,) = _rotated(one, 10)
+    one.saves.folder(ten.path, 10, nan=True)
+    again = one.judged(1, 10, faulty=True)
+
+    plan = one.repairer.plan(attempt, [again])
+
+    assert (plan.target, plan.target_path) == (ten.checkpoint_id, str(pin))
+
+
+def test_a_damaged_pin_is_said_and_the_one_before_taken(repairs):
+    """Its digests are compared before anything begins from it."""
+    one = repairs()
+    attempt = one.attempt()
+    (ten, _), (_, pin) = _rotated(one, 10, 20)
+    weights = pin / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+    plan = one.repairer.plan(attempt, [one.judged(1, 30, faulty=True)])
+
+    assert plan.target == ten.checkpoint_id
+    assert any("is not what was pinned" in told for told in one.told)
+
+
+def test_a_start_from_a_faulty_choice_begins_from_a_pin(repairs):
+    """The user names a faulty checkpoint and everything before it was rotated away."""
+    one = repairs()
+    one.attempt()
+    (ten,), (pin,) = _rotated(one, 10)
+    chosen = one.judged(1, 20, faulty=True)
+
+    plan = one.repairer.plan_before_start(chosen)
+
+    assert (plan.target, plan.target_path) == (ten.checkpoint_id, str(pin))
+
+
+def test_a_lost_attempt_goes_on_from_a_pin(repairs):
+    """Cut off, and what it had written is gone: from its pin, in the repaired precision."""
+    one = repairs()
+    lost = one.attempt(plan=PLAN)
+    (ten,), (pin,) = _rotated(one, 10)
+
+    plan = one.repairer.continue_plan(lost)
+
+    assert (plan.target, plan.target_path, plan.precision) == (ten.checkpoint_id, str(pin), "fp32")
+    assert "from its pin" in plan.reason
+
+
+def test_a_faulty_checkpoint_that_was_brought_back_counts_as_faulty(repairs):
+    """The user moved it back out of the quarantine: a start from it is still one from a fault."""
+    one = repairs()
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    one.repairer.quarantine(attempt, [faulty])
+    assert one.past.on_disk() == []
+    one.journal.checkpoint(faulty.checkpoint_id).quarantined_to.rename(faulty.path)
+
+    assert [judged.checkpoint_id for judged in one.past.on_disk()] == [faulty.checkpoint_id]

@@ -437,6 +437,22 @@ def test_a_named_parent(tmp_path, saves):
     assert watch.rows()[-1] == ("checkpoint-20", 2, 20, "healthy", "checkpoint-10")
 
 
+def test_a_pin_as_parent(tmp_path, saves):
+    """A restart by hand from the pin of a checkpoint has that checkpoint as its parent."""
+    out = tmp_path / "out"
+    saves.folder(out / "checkpoint-10", 10)
+    assert once(tmp_path, out, "--pin").returncode == 0
+    (pin,) = (tmp_path / "state" / "pins").glob("*/*/checkpoint-10")
+    (out / "checkpoint-10").rename(tmp_path / "rotated")
+    saves.folder(out / "checkpoint-10", 10, resumed_from=pin)
+    with watching(tmp_path, out) as watch:
+        watch.line("step 10")
+
+    (first, second) = watch.rows()
+    assert second[:4] == ("checkpoint-10", 2, 10, "healthy")
+    assert second[4] == first[0]
+
+
 def test_a_last_save_is_no_restart(tmp_path, saves):
     """The last step saved once more under another name stays in its attempt."""
     out = tmp_path / "out"

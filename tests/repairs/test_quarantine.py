@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from sentinel.errors import RepairError
-from sentinel.repairs.quarantine import RECEIPT, move, quarantine_place
+from sentinel.repairs.quarantine import DIRECTORY, RECEIPT, move, quarantine_place
 
 
 @pytest.fixture
@@ -31,6 +37,8 @@ def test_it_lies_beside_the_root_and_says_how_to_undo(checkpoint: Path, tmp_path
     receipt = json.loads((planned.place.parent / RECEIPT).read_text(encoding="utf-8"))
     assert receipt["from"] == str(checkpoint)
     assert receipt["reason"] == "NaN"
+    assert receipt["to"] == str(planned.place)
+    assert datetime.fromisoformat(receipt["quarantined_at"]).tzinfo is not None
 
 
 def test_doing_it_again_is_harmless(checkpoint: Path, tmp_path: Path):
@@ -71,3 +79,93 @@ def test_a_checkpoint_that_is_gone_is_said(tmp_path: Path):
 
     with pytest.raises(RepairError, match="no longer there"):
         move(planned, {})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the way back is written for a shell")
+def test_the_way_back_is_a_command_that_works(checkpoint: Path, tmp_path: Path):
+    """What the receipt says brings the checkpoint back, whatever its name, and overwrites none."""
+    odd = checkpoint.with_name("checkpoint-20 'new'")
+    checkpoint.rename(odd)
+    planned = quarantine_place(odd, tmp_path / "out", "abc")
+    move(planned, {})
+    receipt = json.loads((planned.place.parent / RECEIPT).read_text(encoding="utf-8"))
+
+    subprocess.run(receipt["undo"], shell=True, check=True)
+
+    assert (odd / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert not planned.place.exists()
+
+
+def test_a_root_that_is_a_link_is_followed(checkpoint: Path, tmp_path: Path):
+    """The directory is on the disk it points at, and so is the quarantine beside it."""
+    link = tmp_path / "home" / "out"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "out")
+
+    planned = quarantine_place(link / checkpoint.name, link, "abc")
+    move(planned, {})
+
+    assert planned.place.is_relative_to(tmp_path / DIRECTORY)
+    assert not checkpoint.exists()
+
+
+def test_another_device_is_refused(tmp_path: Path):
+    """A copy is no rename, and a copy of what lies on another disk may take for ever."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as elsewhere:
+        checkpoint = Path(elsewhere) / "checkpoint-10"
+        checkpoint.mkdir()
+        planned = quarantine_place(checkpoint, tmp_path / "out", "abc")
+
+        with pytest.raises(RepairError, match="is on another device; move it away by hand"):
+            move(planned, {})
+
+        assert checkpoint.is_dir()
+    assert not (tmp_path / DIRECTORY).exists()
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that any user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from sentinel.errors import RepairError
+from sentinel.repairs.quarantine import move, quarantine_place
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+out = Path(sys.argv[1])
+try:
+    move(quarantine_place(out / "checkpoint-10", out, "abc"), {})
+except RepairError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's here")
+@pytest.mark.parametrize("closed", ["beside", "out"])
+def test_without_permission_nothing_is_moved_and_no_receipt_left(open_place: Path, closed: str):
+    """Neither beside the trainer's directory nor in it may be written: said, and left alone."""
+    out = open_place / "run" / "out"
+    (out / "checkpoint-10").mkdir(parents=True)
+    modes = {"beside": 0o777, "out": 0o777} | {closed: 0o555}
+    out.chmod(modes["out"])
+    out.parent.chmod(modes["beside"])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, str(out)], capture_output=True, text=True, check=True
+        )
+    finally:
+        out.parent.chmod(0o755)
+
+    assert "move it away by hand" in done.stdout
+    assert (out / "checkpoint-10").is_dir()
+    assert not (out.parent / DIRECTORY).exists()

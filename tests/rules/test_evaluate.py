@@ -332,6 +332,28 @@ def test_a_query_looks_back_at_every_checkpoint(make_rule) -> None:
     assert missing.reason == "table 'past_tensors' is not known"
 
 
+def test_a_rule_may_ask_what_the_others_found(make_rule) -> None:
+    """`findings` holds those of every rule that does not name it, wherever it stands itself."""
+    curious = make_rule(
+        id="curious",
+        query="SELECT * FROM findings",
+        when="severity = 'critical' AND scope = 'content' AND safety = 'certain'",
+        facts={"rules": "string_agg(rule, ', ' ORDER BY rule)"},
+        message="{rules}",
+        severity="info",
+    )
+    too = curious.model_copy(update={"id": "curious-too"})
+    rules = (curious, make_rule(id="one"), too, make_rule(id="two"))
+
+    answer = evaluate(rules, {"tensors": rows_to_table("tensors", [DEAD])})
+    quiet = evaluate(rules, {"tensors": rows_to_table("tensors", [ALIVE])})
+
+    said = {found.rule: found.message for found in answer.findings}
+    assert said.keys() == {"one", "two", "curious", "curious-too"}
+    assert said["curious"] == said["curious-too"] == "one, two"
+    assert quiet.findings == quiet.not_evaluated == ()
+
+
 def test_the_past_is_bounded() -> None:
     """However long a run is, what is kept of it is not."""
     past: Past = ()

@@ -283,7 +283,7 @@ def test_kyutai_labs_pocket_tts_262(tmp_path: Path, rng: np.random.Generator) ->
         found["rotates"][-1].verdict,
         "retention-risk",
         "faulty",
-        "the last checkpoint without is that of step 2, and only 3 are kept",
+        "the last good ones are those of step 2, and only 3 are kept",
         "the next save deletes it",
     )
     silent(found["rotates"][0].verdict, "retention-risk", "nan-values")

@@ -115,7 +115,20 @@ def test_the_bundled_recipes_are_sound(part):
         path = files(part("main").__package__) / "recipes" / f"{name}.yaml"
         settings = recipes.read_settings(path)
         for option in ("output_dir=out", "base.model=some/model"):
-            settings = recipes.overlay(settings, recipes.parse_option(option))
+            settings = recipes.with_option(settings, option)
         recipe = recipes.check(settings, name)
         assert recipe.adapter.dtype == "fp16"
         assert part("data").find_files(recipe.data.files)
+
+
+def test_one_argument_of_the_optimizer_leaves_the_others(part):
+    """An option that names one argument changes that one; a whole mapping replaces them all."""
+    recipes = part("recipe_file")
+    settings = {"training": {"optimizer": {"args": {"eps": 1e-4, "scale_parameter": True}}}}
+    for option in ("scale_parameter=false", "relative_step=false"):
+        settings = recipes.with_option(settings, f"training.optimizer.args.{option}")
+    replaced = recipes.with_option(settings, "training.optimizer.args={eps: 1}")
+
+    args = settings["training"]["optimizer"]["args"]
+    assert args == {"eps": 1e-4, "scale_parameter": False, "relative_step": False}
+    assert replaced["training"]["optimizer"]["args"] == {"eps": 1}

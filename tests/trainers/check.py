@@ -57,13 +57,18 @@ def checkout_of(probe: Path, directory: Path) -> Path:
 
 
 def interpreter_of(probe: Path, checkout: Path) -> str:
-    """Return the interpreter of the environment beside a checkout, made where there is none."""
+    """Return the interpreter of the environment beside a checkout, made where there is none.
+
+    A probe that needs no libraries runs in this one.
+    """
+    needs = NEEDS / f"{probe.stem}.txt"
+    if not needs.exists():
+        return sys.executable
     place = checkout.with_name(f"{checkout.name}.venv")
     own = place / "bin" / "python"
     if not own.exists():
         print(f"{probe.stem}: making {place}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        needs = NEEDS / f"{probe.stem}.txt"
         install = ("-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
         subprocess.run([own, *install, "--requirement", needs], check=True)
         _share(place)

@@ -49,6 +49,7 @@ def main() -> int:
         if options.hang_at == step:
             _hang(options)
         faulty = _save(out, step, options)
+        _rotate(out, options)
         deadline = time.monotonic() + _pause_s(options, faulty=faulty)
         while time.monotonic() < deadline:
             if options.log:
@@ -85,6 +86,18 @@ def _last_words(out: Path, options: argparse.Namespace) -> None:
 def _pause_s(options: argparse.Namespace, *, faulty: bool) -> float:
     lingers = faulty and options.linger_s is not None
     return options.linger_s if lingers else options.pace_s
+
+
+def _rotate(out: Path, options: argparse.Namespace) -> None:
+    """Delete all but the newest checkpoints, each once the path that was named for it is there."""
+    if options.keep is None:
+        return
+    by_step = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for old in by_step[: -options.keep]:
+        wanted = (options.delete_after or f"{out.name}/NAME").replace("NAME", old.name)
+        while not list(out.parent.glob(wanted)):
+            signal.sigtimedwait([], 0.05)
+        shutil.rmtree(old)
 
 
 def _save(out: Path, step: int, options: argparse.Namespace) -> bool:
@@ -151,6 +164,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--hang-until", type=Path)
     parser.add_argument("--log", action="store_true", help="write a log beside the checkpoints")
     parser.add_argument("--pad-mb", type=int, default=0, help="how much larger a checkpoint is")
+    parser.add_argument("--keep", type=int, help="how many checkpoints are kept")
+    parser.add_argument("--delete-after", help="deletes NAME only once this pattern is met")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--exit-code", type=int, default=0)
     return parser.parse_args()
