@@ -84,7 +84,7 @@ def render_cli() -> str:
         "Of every command but `sentinel run`:\n",
         *_table(("code", "meaning"), ((str(code), said) for code, said in MEANINGS.items())),
         f"Shells give {INTERRUPTED} and {CLOSED} to programs that SIGINT and SIGPIPE end.\n",
-        "Of `sentinel run`:\n",
+        "Of `sentinel run` (`exit_codes` in `sentinel.yaml` gives others for 70, 75 and 76):\n",
         *_table(("code", "meaning"), ((str(code), said) for code, said in _RUN_CODES.items())),
         *(part for leaf in leaves for part in _section(leaf)),
     ]

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from sentinel.errors import ConfigError
 from sentinel.sizes import size_of
+from sentinel.supervision import ExitCodes, Hook, Seconds
 from sentinel.verdict import Severity
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ SHOWN_CHARACTERS = 40
 Policy = Literal["auto", "report", "stop"]
 """`auto` acts on certain findings, `report` never acts, `stop` stops the trainer and no more."""
 
+OnHang = Literal["report", "restart"]
+
 FailOn = Literal["suspect", "faulty"]
 
-Seconds = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, gt=0)]
 
 
@@ -121,7 +123,10 @@ class Config(_Settings):
     ``settle_s``: how long a file without a completion mark must stay unchanged;
     ``torn_after_s``: how long an incomplete one may stay so before it is called torn;
     ``verdict_timeout_s``: how long a start waits for pending verdicts; ``grace_s``: between
-    SIGTERM and SIGKILL; ``backoff_s`` doubles up to ``backoff_max_s`` between the attempts.
+    SIGTERM and SIGKILL; ``backoff_s`` doubles up to ``backoff_max_s`` with each attempt
+    that fails without progress. ``hang_after_s`` without a new checkpoint or a line in a log is a
+    hang (unset: not looked for), ``hang`` what `run` does about it. ``hooks`` are for `watch`,
+    ``exit_codes`` for `run`.
     ``pin``: whether the newest good checkpoints are kept pinned (unset: `run` does, `watch` does
     not), ``pin_count`` of each run, in ``pin_dir`` (``pins`` in the state directory), all pins
     there within ``pin_budget``.
@@ -140,6 +145,10 @@ class Config(_Settings):
     grace_s: Seconds = 30.0
     backoff_s: Seconds = 2.0
     backoff_max_s: Seconds = 60.0
+    hang_after_s: Seconds | None = None
+    hang: OnHang = "report"
+    hooks: tuple[Hook, ...] = ()
+    exit_codes: ExitCodes = ExitCodes()
     fail_on: FailOn = "faulty"
     pin: bool | None = None
     pin_dir: Path | None = None
@@ -232,9 +241,16 @@ def _resolved(config: Config, directory: Path) -> Config:
             "baseline": absolute(config.baseline) if config.baseline else None,
             "pin_dir": absolute(config.pin_dir) if config.pin_dir else None,
             "rules": rules,
+            "hooks": tuple(hook.resolved(directory) for hook in config.hooks),
         }
     )
 
+
+_PARTS: dict[int | str, type[BaseModel]] = {
+    "rules": RuleSettings,
+    "hooks": Hook,
+    "exit_codes": ExitCodes,
+}
 
 _FACTS = {
     "model_type": "it should hold names and values, like 'policy: report'",
@@ -251,7 +267,7 @@ def _setting_error(file: Path, root: yaml.Node | None, detail: ErrorDetails) -> 
     name = ".".join(str(part) for part in location)
     what = f"setting '{name}'" if name else "configuration"
     if detail["type"] == "extra_forbidden":
-        known = RuleSettings if location[0] == "rules" and len(location) > 1 else Config
+        known = _PARTS.get(location[0], Config) if len(location) > 1 else Config
         names = sorted(known.model_fields)
         near = difflib.get_close_matches(str(location[-1]), names, n=1)
         todo = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(names)}"

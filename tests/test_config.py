@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sentinel.config import Config, RuleSettings, default_state_dir, load_config, parse_config
 from sentinel.errors import ConfigError
+from sentinel.supervision import ExitCodes, Hook, filled
 
 FULL = """\
 state: state
@@ -34,6 +35,12 @@ grace_s: 1.5
 backoff_s: 0.5
 backoff_max_s: 8
 fail_on: suspect
+hang_after_s: 900
+hang: restart
+hooks:
+  - {pid_file: train.pid, process: train.py, kill_after_s: 30, below: out}
+  - {command: [scancel, "4711"], timeout_s: 5, max_age_s: 60, again_after_s: 6}
+exit_codes: {ended_faulty: 90, gave_up: 93, stopped_by_policy: 0}
 pin: false
 pin_dir: pins
 pin_budget: 1.5TB
@@ -101,6 +108,18 @@ def test_everything_can_be_set(tmp_path):
         backoff_s=0.5,
         backoff_max_s=8.0,
         fail_on="suspect",
+        hang_after_s=900.0,
+        hang="restart",
+        hooks=(
+            Hook(
+                pid_file=file.parent / "train.pid",
+                process="train.py",
+                kill_after_s=30.0,
+                below=file.parent / "out",
+            ),
+            Hook(command=("scancel", "4711"), timeout_s=5.0, max_age_s=60.0, again_after_s=6.0),
+        ),
+        exit_codes=ExitCodes(ended_faulty=90, gave_up=93, stopped_by_policy=0),
         pin=False,
         pin_dir=file.parent / "pins",
         pin_budget=1_500_000_000_000,
@@ -115,6 +134,8 @@ def test_this_file_sets_every_setting():
 
     assert set(data) == set(Config.model_fields)
     assert set(data["rules"]) == set(RuleSettings.model_fields)
+    assert {name for hook in data["hooks"] for name in hook} == set(Hook.model_fields)
+    assert set(data["exit_codes"]) == set(ExitCodes.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +166,30 @@ def test_this_file_sets_every_setting():
         ("- a", "configuration in '{file}:1': it should hold names and values"),
         ("a: [", "configuration in '{file}:1': not YAML: "),
         ("a: !!python/object:os.system {}", "configuration in '{file}:1': not YAML: "),
+        ("hooks: [{}]", "'hooks.0' in '{file}:1': it should have one of 'pid_file' and 'command'"),
+        ("hooks:\n- {pid_file: a}", "'hooks.0' in '{file}:2': it should have 'process', words of"),
+        (
+            "hooks:\n- {command: [a], kill_after_s: 3}",
+            "'hooks.0' in '{file}:2': 'process' and 'kill_after_s' should stand beside a 'pid",
+        ),
+        (
+            "hooks:\n- {comand: [a]}",
+            "'hooks.0.comand' in '{file}:2': there is no such setting; did",
+        ),
+        ("hooks:\n- {command: scancel 3}", "'hooks.0.command' in '{file}:2': it should be a list"),
+        (
+            "hooks:\n- command: [a, '{chekpoint}']",
+            "'hooks.0' in '{file}:2': '{{chekpoint}}' should be one of checkpoint, directory, ",
+        ),
+        (
+            "hooks:\n- command: [sh, -c, 'rm {checkpoint}']",
+            "'{{checkpoint}}' should be an argument of its own (in a script: $SENTINEL_CHECKPOINT)",
+        ),
+        ("exit_codes: {gave_up: 256}", "'exit_codes.gave_up' in '{file}:1': it should be less"),
+        ("exit_codes: {gave_up: 70}", "'exit_codes' in '{file}:1': they should be three different"),
+        ("exit_codes: {gave_up: 143}", "143 should keep its meaning: 2 a wrong call, 3 a bug,"),
+        ("hang_after_s: 0", "'hang_after_s' in '{file}:1': it should be greater than 0, not 0"),
+        ("hang: kill", "'hang' in '{file}:1': it should be 'report' or 'restart', not 'kill'"),
         ("[" * 5000, "configuration in '{file}': it is nested too deep"),
         ("x: &a {y: *a}", "'x' in '{file}:1': there is no such setting"),
     ],
@@ -212,6 +257,13 @@ def test_importing_settings_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["checkpoint", "rule", "step"]), st.text()))
+def test_one_argument_stays_one_and_nothing_else_is_filled(value, values):
+    """What a placeholder brings is never looked at again, whatever it holds."""
+    assert filled("{checkpoint}", {"checkpoint": value}) == value
+    assert filled("{}${x}{y", values) == "{}${x}{y"
 
 
 @pytest.mark.parametrize("amount", ["much", "-1GB", "1e3", "", "true", "[1]", "1.5", "5 miles"])

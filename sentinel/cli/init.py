@@ -27,9 +27,19 @@ _COMMENTS = {
     "verdict_timeout_s": "How long a start waits for verdicts that are pending.",
     "grace_s": "How long a trainer may take to end before it is killed.",
     "backoff_s": "The pause before the second attempt; it doubles with each further one.",
+    "hang_after_s": "No checkpoint and no line in a log for so long is a hang.",
+    "hang": "What `sentinel run` does about a hang: report says it, restart starts it again.",
+    "hooks": "What `sentinel watch` may do about a fault; see docs/supervision.md.",
+    "exit_codes": "What `sentinel run` ends with, for whoever starts jobs again.",
     "fail_on": "What makes `sentinel scan` fail: faulty, or suspect already.",
 }
-_EXAMPLES = {"act_on": "[norm-explosion, adafactor-scale-parameter]", "state": "./sentinel-state"}
+_EXAMPLES = {
+    "act_on": "[norm-explosion, adafactor-scale-parameter]",
+    "state": "./sentinel-state",
+    "hang_after_s": 3600.0,
+    "hooks": "[{pid_file: train.pid, process: train.py, kill_after_s: 60}]",
+    "exit_codes": "{ended_faulty: 70, gave_up: 75, stopped_by_policy: 76}",
+}
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -125,6 +125,7 @@ def command(
         backoff_s=config.backoff_s,
         backoff_max_s=config.backoff_max_s,
         verdict_timeout_s=config.verdict_timeout_s,
+        exit_codes=config.exit_codes,
     )
     with supervising(
         settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ import click
 
 from sentinel.cli.options import ANY_PATH, base_of, judging, rules_of, settled, stateful
 from sentinel.cli.output import complain, console
+from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sentinel.config import Config
     from sentinel.daemon.inspector import Outcome
+    from sentinel.health.rows import EventRow
 
 
 @click.command()
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
     default=None,
     help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: no-pin]",
 )
+@click.option(
+    "--policy",
+    type=click.Choice(["auto", "report"]),
+    help="auto: the hooks of sentinel.yaml act; report: none does.  [default: auto]",
+)
 @click.option("--once", is_flag=True, help="Judge what lies there and end.")
 def command(
     directories: tuple[Path, ...],
@@ -31,12 +40,14 @@ def command(
     config_path: Path | None,
     state: Path | None,
     log: Path | None,
+    policy: str | None,
     pin: bool | None,
     once: bool,
 ) -> int:
     """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
 
-    Reports only: to have faulty runs stopped and resumed, start the trainer by `sentinel run`.
+    Reports only, unless `hooks` in sentinel.yaml say what to do about a certain fault. To have
+    faulty runs stopped and resumed, start the trainer by `sentinel run`.
     A directory may come into being later. SIGTERM and Ctrl-C end it cleanly.
 
     \b
@@ -51,6 +62,9 @@ def command(
     config = settled(config_path, state, log)
     if pin is not None:
         config = config.model_copy(update={"pin": pin})
+    if policy is not None:
+        config = config.model_copy(update={"policy": policy})
+    _refuse_hooks(config)
     here = Path.cwd()
     out = console()
     repeats = Repeats()
@@ -59,6 +73,9 @@ def command(
         row = repeats.shorten(outcome.row, outcome.judgement.verdict)
         out.print(line_for(row, base_dir=here), soft_wrap=True)
 
+    def tell(event: EventRow) -> None:
+        out.print(line_for(event), soft_wrap=True)
+
     roots = tuple(directory.absolute() for directory in directories)
     with watching(
         roots,
@@ -66,7 +83,17 @@ def command(
         rules=rules_of(config, rule_paths),
         base=base_of(base),
         listener=listener,
+        on_event=tell,
         on_note=complain,
     ) as watch:
         worst = watch.run(once=once)
     return {"healthy": 0, "suspect": 0, "faulty": 1, "unreadable": 2}[worst] if once else 0
+
+
+def _refuse_hooks(config: Config) -> None:
+    if config.hooks and config.policy != "report" and os.name != "posix":
+        raise ConfigError(
+            "setting 'hooks'",
+            fact="needs a POSIX system to stop a trainer",
+            todo="give --policy report here",
+        )

@@ -15,6 +15,8 @@ from sentinel.config import Config, default_state_dir
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
+from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
+from sentinel.daemon.hooks import Hooks
 from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
@@ -22,14 +24,15 @@ from sentinel.daemon.pin_offers import pinning
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.pinning import PinSettings
 from sentinel.daemon.planning import Planner
+from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
 from sentinel.daemon.supervise import RunSettings, Supervisor
 from sentinel.daemon.telling import Listener, Teller
+from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
-from sentinel.daemon.watch import Watch
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
@@ -76,9 +79,13 @@ def watching(
     rules: Sequence[Rule],
     base: Base | None,
     listener: OutcomeListener,
+    on_event: Listener,
     on_note: Callable[[str], None],
 ) -> Iterator[Watch]:
-    """Open all that `sentinel watch` needs, and close it again."""
+    """Open all that `sentinel watch` needs, and close it again.
+
+    ``on_event`` hears what hooks did.
+    """
     places = places_of(config)
     plain = _once_each(roots)
     refuse_state_below(plain, places)
@@ -99,9 +106,31 @@ def watching(
             on_note=on_note,
         )
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
+        log = HealthLog(places.log)
+
+        def teller_of(run_id: str) -> Teller:
+            return Teller(log, run_id, on_event, on_note=on_note)
+
+        wanted = () if config.policy == "report" else config.hooks
+        hooks = Hooks(
+            wanted,
+            act_on=frozenset(config.act_on),
+            journal=journal,
+            teller_of=teller_of,
+            on_note=on_note,
+            cwd=Path.cwd(),
+        )
+        for run_id in _runs_below(plain, journal) if wanted else ():
+            if not is_guarded(places.state, run_id):
+                hooks.begin(run_id)
+        listener = hooks.heard(listener)
+        beside: list[Beside] = [hooks]
+        if config.hang_after_s is not None:
+            silences = WatchedHanging(config.hang_after_s, teller_of)
+            listener = silences.heard(listener)
+            beside.append(silences)
         pins = None
         if config.pin:
-            log = HealthLog(places.log)
             pins = stack.enter_context(
                 pinning(
                     PinStore(places.pins),
@@ -121,6 +150,7 @@ def watching(
             listener=listener if pins is None else pins.heard(listener),
             verdict_timeout_s=config.verdict_timeout_s,
             at_rest=_nothing if pins is None else pins.finish,
+            beside=beside,
         )
 
 
@@ -197,6 +227,7 @@ def supervising(
             attending=attending,
             repairer=repairer,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
+            hanging=_hanging(settings, config, watched, teller),
             teller=teller,
             on_note=on_note,
         )
@@ -222,6 +253,17 @@ def _nobody(_event: object) -> None:
 
 def _nothing() -> None:
     """Wait for nothing."""
+
+
+def _hanging(
+    settings: RunSettings, config: Config, watched: Sequence[Path], teller: Teller
+) -> Hanging:
+    progress = None
+    if config.hang_after_s is not None:
+        outputs = outputs_of(settings.output)
+        progress = Progress(config.hang_after_s, watched, outputs=outputs)
+    then = {"auto": "it is started again", "stop": "it is stopped"}.get(settings.policy)
+    return Hanging(progress, teller, then=then if config.hang == "restart" else None)
 
 
 def _inspector(

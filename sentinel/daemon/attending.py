@@ -74,6 +74,11 @@ class Attending:
         """Return the first signal that came, None while none has."""
         return self._signals[0] if self._signals else None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether a checkpoint waits for its verdict: it may still be written."""
+        return self._inspector.pending > 0
+
     def look(self, longest_s: float) -> Iterator[Outcome]:
         """Wait until something is due, at most so long, and yield what is judged then."""
         wait_s = self._inspector.next_look_s()

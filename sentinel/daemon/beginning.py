@@ -9,6 +9,7 @@ from pathlib import Path
 from sentinel.daemon.journal import Judged
 from sentinel.daemon.launching import RunSettings
 from sentinel.daemon.repairing import step_order
+from sentinel.repairs.plan import Plan
 
 
 def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:
@@ -27,6 +28,12 @@ def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:
         own = Path(_real(output))
         known = [judged for judged in known if Path(_real(judged.path)).is_relative_to(own)]
     return max(known, key=step_order, default=None)
+
+
+def is_gone(plan: Plan) -> bool:
+    """Tell whether what a plan begins from is not there any more, nor its copy."""
+    places = (plan.target_path, plan.output if plan.copy else None)
+    return plan.target_path is not None and not any(map(os.path.lexists, filter(None, places)))
 
 
 def _real(path: Path) -> str:

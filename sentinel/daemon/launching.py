@@ -16,6 +16,7 @@ from sentinel.repairs.asking import Asked
 from sentinel.repairs.compose import Composed, compose
 from sentinel.repairs.plan import Plan
 from sentinel.repairs.recipes import Recipe
+from sentinel.supervision import ExitCodes
 
 Policy = Literal["auto", "stop", "report"]
 
@@ -36,6 +37,7 @@ class RunSettings:
     backoff_max_s: float = 60.0
     verdict_timeout_s: float = 120.0
     output: Path | None = None
+    exit_codes: ExitCodes = field(default_factory=ExitCodes)
     asked: Asked = field(default_factory=Asked)
 
 

@@ -103,7 +103,7 @@ class TrainerProcess:
             raise _cannot_start(argv, error) from error
         # Not reaped before the first poll, so its entry is there even if it died at once.
         root = psutil.Process(popen.pid)
-        return cls(_identify(root), ProcessTree(mark, root), popen)
+        return cls(identify(root), ProcessTree(mark, root), popen)
 
     @classmethod
     def adopt(cls, identity: ProcessIdentity, *, mark: str) -> Self | None:
@@ -112,7 +112,7 @@ class TrainerProcess:
         None when it has ended or its pid belongs to another process now; what it left behind
         is then found by `remains`.
         """
-        root = _living(identity)
+        root = living(identity)
         return cls(identity, ProcessTree(mark, root), None) if root else None
 
     @classmethod
@@ -126,7 +126,7 @@ class TrainerProcess:
         for process in ProcessTree(mark).members():
             with suppress(psutil.Error, ProcessLookupError):
                 if os.getsid(process.pid) == process.pid:
-                    leaders.append(_identify(process))
+                    leaders.append(identify(process))
         oldest = min(leaders, key=lambda identity: identity.started_s, default=None)
         return cls.adopt(oldest, mark=mark) if oldest else None
 
@@ -138,7 +138,7 @@ class TrainerProcess:
         """
         self._tree.follow()
         if self._popen is None:
-            return None if _living(self.identity) else Ended(None)
+            return None if living(self.identity) else Ended(None)
         code = self._popen.poll()
         return None if code is None else Ended(code)
 
@@ -147,7 +147,7 @@ class TrainerProcess:
         deadline = time.monotonic() + timeout_s
         while (ended := self.poll()) is None:
             left_s = deadline - time.monotonic()
-            root = _living(self.identity)
+            root = living(self.identity)
             if left_s <= 0:
                 return None
             if root:
@@ -163,7 +163,7 @@ class TrainerProcess:
 
         Nothing happens when the trainer itself has ended.
         """
-        if _living(self.identity):
+        if living(self.identity):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.identity.pid, number)
 
@@ -186,16 +186,18 @@ def remains(mark: str) -> ProcessTree:
     return ProcessTree(mark)
 
 
-def _identify(process: psutil.Process) -> ProcessIdentity:
+def identify(process: psutil.Process) -> ProcessIdentity:
+    """Return what tells a process from a later one of its pid; raises psutil.Error."""
     ticks = started_ticks(process.pid)
     started_s = process.create_time() if ticks is None else ticks / _TICKS_PER_S
     return ProcessIdentity(process.pid, started_s)
 
 
-def _living(identity: ProcessIdentity) -> psutil.Process | None:
+def living(identity: ProcessIdentity) -> psutil.Process | None:
+    """Return the process if it is still that one and no zombie."""
     try:
         process = psutil.Process(identity.pid)
-        same = _identify(process) == identity and process.status() != psutil.STATUS_ZOMBIE
+        same = identify(process) == identity and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return None
     return process if same else None

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sentinel.daemon.candidates import identity_or_own
+from sentinel.daemon.hanging import HANG
 from sentinel.daemon.journal import Action, Attempt, Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.pinned import Pinned
@@ -24,6 +25,9 @@ from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.plan import START, Plan
 from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
 from sentinel.verdict import Finding, Verdict
+
+HUNG = "hung"
+"""The outcome of an attempt that was stopped since it showed no progress."""
 
 
 def acting(judged: Judged | Verdict, act_on: frozenset[str]) -> tuple[Finding, ...]:
@@ -134,6 +138,8 @@ class Repairer:
         )
         if plan is None:
             return f"gave up: {failures[START]} attempts from step 0 ended faulty"
+        if not faulty:
+            plan = replace(plan, rules=(HANG,))
         plan = self._pinned.told(plan)
         in_the_way = self._in_the_way() if plan.target is None else None
         if in_the_way is not None:
@@ -190,9 +196,17 @@ class Repairer:
 
     # -- facts from the journal -----------------------------------------------------------------
 
-    def tries(self, attempt: Attempt) -> int:
-        """Return how many attempts there were since the user's own start, this one included."""
-        return len(self._past.series(attempt))
+    def failures(self, attempt: Attempt) -> int:
+        """Return how many attempts up to this one failed in a row, at least 1.
+
+        One that wrote a checkpoint to resume from made progress: counting begins there anew.
+        """
+        count = 0
+        for known in reversed(self._past.series(attempt)):
+            count += 1
+            if any(judged.target for judged in self._journal.judged(self._run_id, known.attempt)):
+                break
+        return count
 
     def on_disk(self) -> list[Judged]:
         """Return the judged checkpoints that still lie in the trainer's reach, oldest first."""
@@ -260,9 +274,12 @@ class Repairer:
         )
 
 
+_FAILED = frozenset({"faulty", HUNG})
+
+
 def _failures(series: Sequence[Attempt]) -> Counter[str]:
-    """Count the attempts that ended faulty by the place they began from."""
-    return Counter(known.parent or START for known in series if known.outcome == "faulty")
+    """Count the attempts that ended faulty or hung by the place they began from."""
+    return Counter(known.parent or START for known in series if known.outcome in _FAILED)
 
 
 def step_order(judged: Judged) -> tuple[int, int]:

@@ -7,37 +7,38 @@ journal first and goes on from there.
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from sentinel.daemon.attending import Attending
-from sentinel.daemon.beginning import own_choice
+from sentinel.daemon.backoff import pause_s
+from sentinel.daemon.beginning import is_gone, own_choice
+from sentinel.daemon.hanging import Hanging
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
-from sentinel.daemon.repairing import Repairer, acting
+from sentinel.daemon.repairing import HUNG, Repairer, acting
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller, ended_words
 from sentinel.errors import StateError
 from sentinel.repairs.plan import Plan
+from sentinel.supervision import ExitCodes
 
 __all__ = ["RunSettings", "Supervisor"]
 
-ENDED_FAULTY = 70
-GAVE_UP = 75
-STOPPED_BY_POLICY = 76
-"""`sentinel run`'s own exit codes; any other is the trainer's."""
+ENDED_FAULTY = ExitCodes().ended_faulty
+GAVE_UP = ExitCodes().gave_up
+STOPPED_BY_POLICY = ExitCodes().stopped_by_policy
+"""`sentinel run`'s own exit codes, unless the user gave others; any other is the trainer's."""
 
 SIGNALLED = 128
 """Ended by signal N: 128 + N, as shells have it."""
 
 _POLL_S = 0.5
-_MOST_DOUBLINGS = 30
 
 
 class Supervisor:
@@ -54,6 +55,7 @@ class Supervisor:
         attending: Attending,
         repairer: Repairer,
         prover: Prover,
+        hanging: Hanging,
         teller: Teller,
         on_note: Callable[[str], None],
     ) -> None:
@@ -68,6 +70,8 @@ class Supervisor:
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
         self._prover = prover
+        self._hanging = hanging
+        self._codes = settings.exit_codes
 
     def run(self) -> int:
         """Supervise the training to its end and return the exit code.
@@ -133,7 +137,7 @@ class Supervisor:
     def _start_planned(self, last: Attempt) -> TrainerProcess | int:
         """Start what was planned, unless its beginning is gone or the user changed the command."""
         plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
-        gone = plan is not None and _is_gone(plan)
+        gone = plan is not None and is_gone(plan)
         command = self._launcher.composed(self._run_id, plan).command
         if not gone and last.command == command:
             return self._start(last)
@@ -168,11 +172,11 @@ class Supervisor:
         """Begin from another checkpoint than the one the user's command names."""
         if self._settings.policy == "stop":
             self._say(last, "outcome", f"{where}; the policy is to stop", "begin")
-            return STOPPED_BY_POLICY
+            return self._codes.stopped_by_policy
         plan = self._repairer.plan_before_start(chosen)
         if isinstance(plan, str):
             self._say(last, "outcome", f"{where}; {plan}", "begin")
-            return GAVE_UP
+            return self._codes.gave_up
         self._say(last, "outcome", f"{where}; it begins elsewhere", "begin")
         return self._start_plan(plan)
 
@@ -213,7 +217,8 @@ class Supervisor:
             return self._interrupted(process, attempt, self._attending.signal)
         if end is not None:
             self._drain()
-        if not self._reports_only and self._repairer.faulty(attempt.attempt):
+        hangs = end is None  # else a finding asks for it
+        if not self._reports_only and (hangs or self._repairer.faulty(attempt.attempt)):
             self._repairer.open(attempt)
             self._stop(process, attempt)
             self._drain()
@@ -222,17 +227,22 @@ class Supervisor:
         return self._finished(attempt, end or Ended(None))
 
     def _tend(self, process: TrainerProcess, attempt: Attempt) -> Ended | None:
-        """Watch until the trainer ends, a finding asks to act, or a signal comes."""
-        if not self._reports_only and self._repairer.faulty(attempt.attempt):
+        """Watch until the trainer ends, a finding or a hang asks to act, or a signal comes."""
+        known = self._repairer.faulty(attempt.attempt) or self._repairer.is_open(attempt)
+        if not self._reports_only and known:
             return None  # judged by a sentinel that was killed before it could act
+        self._hanging.begin()
         while self._attending.signal is None:
             for outcome in self._attending.look(_POLL_S):
+                self._hanging.came(outcome.judged.path)
                 self._prover.prove(attempt, ended=False)
                 if not self._reports_only and acting(outcome.judged, self._settings.act_on):
                     return None
             end = process.poll()
             if end is not None:
                 return end
+            if self._hanging.asks_to_act(attempt, is_saving=self._attending.is_waiting):
+                return None
         return None
 
     def _stop(self, process: TrainerProcess, attempt: Attempt) -> None:
@@ -245,20 +255,22 @@ class Supervisor:
 
     def _repair(self, attempt: Attempt, faulty: Sequence[Judged]) -> TrainerProcess | int:
         """Quarantine, plan and start again; the exit code when there is no next attempt."""
-        self._prover.prove(attempt, ended=True)
+        if faulty:  # else it hung, and what it wrote before says nothing of that
+            self._prover.prove(attempt, ended=True)
         self._repairer.quarantine(attempt, faulty)
-        self._journal.attempt_ended(attempt, exit_code=None, outcome="faulty")
+        outcome = "faulty" if faulty else HUNG
+        self._journal.attempt_ended(attempt, exit_code=None, outcome=outcome)
         if self._settings.policy == "stop":
-            return self._end_here(attempt, "the policy is to stop", STOPPED_BY_POLICY)
+            return self._end_here(attempt, "the policy is to stop", self._codes.stopped_by_policy)
         plan = self._repairer.plan(attempt, faulty)
         if not isinstance(plan, str):
-            self._attending.wait(self._backoff_s(attempt))
+            self._attending.wait(self._pause_s(attempt))
             if self._attending.signal is not None:
                 return SIGNALLED + self._attending.signal
-            if _is_gone(plan):
+            if is_gone(plan):
                 plan = self._repairer.plan(attempt, faulty)
         if isinstance(plan, str):
-            return self._end_here(attempt, plan, GAVE_UP)
+            return self._end_here(attempt, plan, self._codes.gave_up)
         process = self._start_plan(plan)
         self._repairer.close(attempt)
         return process
@@ -275,7 +287,7 @@ class Supervisor:
         told = ended_words(attempt, end, newest, self._settings.recipe)
         self._say(attempt, "outcome", told, "end")
         if newest is not None and newest.level in {"faulty", "unreadable"}:
-            return ENDED_FAULTY
+            return self._codes.ended_faulty
         # An adopted trainer's code is told to nobody but its first parent.
         known = end.code or 0
         return known if known >= 0 else SIGNALLED - known
@@ -328,11 +340,6 @@ class Supervisor:
         number = attempt.attempt if attempt else 0
         self._teller.tell(kind, message, attempt=number, about=(about,), detail=detail)
 
-    def _backoff_s(self, attempt: Attempt) -> float:
-        doublings = min(self._repairer.tries(attempt) - 1, _MOST_DOUBLINGS)
-        return min(self._settings.backoff_s * 2.0**doublings, self._settings.backoff_max_s)
-
-
-def _is_gone(plan: Plan) -> bool:
-    places = (plan.target_path, plan.output if plan.copy else None)
-    return plan.target_path is not None and not any(map(os.path.lexists, filter(None, places)))
+    def _pause_s(self, attempt: Attempt) -> float:
+        first_s, most_s = self._settings.backoff_s, self._settings.backoff_max_s
+        return pause_s(self._repairer.failures(attempt), first_s=first_s, most_s=most_s)

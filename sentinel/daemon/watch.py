@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from sentinel.checkpoint import path_text
 from sentinel.daemon.arrivals import Arrivals
@@ -20,10 +21,24 @@ from sentinel.verdict import LEVELS, Level
 Listener = Callable[[Outcome], None]
 
 
+class Beside(Protocol):
+    """Something that is looked after between the verdicts and waits for nothing itself."""
+
+    def next_look_s(self) -> float | None:
+        """Return in how many seconds it wants to work, None when nothing is due."""
+
+    def work(self) -> None:
+        """Do what is due."""
+
+    def finish(self) -> None:
+        """Bring what is under way to its end."""
+
+
 class Watch:
     """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself.
 
     ``at_rest`` waits for what goes on beside the judging; it is called before an end by itself.
+    What goes on ``beside`` the judging is brought to its end before that.
     """
 
     def __init__(
@@ -35,6 +50,7 @@ class Watch:
         listener: Listener,
         verdict_timeout_s: float,
         at_rest: Callable[[], None] = lambda: None,
+        beside: Sequence[Beside] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roots = tuple(roots)
@@ -43,6 +59,7 @@ class Watch:
         self._listener = listener
         self._verdict_timeout_s = verdict_timeout_s
         self._at_rest = at_rest
+        self._beside = tuple(beside)
         self._clock = clock
         self._stopped = False
 
@@ -56,6 +73,8 @@ class Watch:
         with self._stopping_signals():
             for level in self._once() if once else self._forever():
                 worst = _worse(worst, level)
+            for one in self._beside:
+                one.finish()
         return _worse(worst, "unreadable") if self._inspector.unjudged else worst
 
     def _forever(self) -> Iterator[Level]:
@@ -82,13 +101,16 @@ class Watch:
 
     def _turn(self) -> Iterator[Level]:
         """Wait for the next thing to do, and judge what is due."""
-        wait_s = self._inspector.next_look_s()
+        looks = [self._inspector.next_look_s(), *(one.next_look_s() for one in self._beside)]
+        wait_s = min((look_s for look_s in looks if look_s is not None), default=None)
         self._inspector.arrived(self._arrivals.take(wait_s), self._roots)
         for outcome in self._inspector.work():
             self._listener(outcome)
             yield outcome.judged.level
             if self._stopped:
                 return
+        for one in self._beside:
+            one.work()
 
     @contextmanager
     def _stopping_signals(self) -> Iterator[None]:

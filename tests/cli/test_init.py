@@ -66,7 +66,9 @@ def test_every_line_that_is_commented_out_may_be_used(tmp_path, monkeypatch):
 
     config = load_config(None, tmp_path)
 
-    assert config.model_copy(update={"act_on": (), "state": None}) == Config()
+    assert [hook.process for hook in config.hooks] == ["train.py"]
+    examples = {"act_on": (), "state": None, "hang_after_s": None, "hooks": ()}
+    assert config.model_copy(update=examples) == Config()
 
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path, monkeypatch):

@@ -304,6 +304,20 @@ def test_the_loss_to_compare_with_is_one_that_was_real(repairs):
     assert one.journal.loss_before(one.run_id, 2) == 2.25
 
 
+def test_failures_in_a_row_begin_anew_after_progress(repairs):
+    """An attempt that wrote something to resume from was no failure in a row with those before."""
+    made = repairs()
+    counted = []
+    for number, steps in enumerate(((), (), (10,), ()), 1):
+        attempt = made.attempt(plan={"rules": ["nan-values"]} if number > 1 else None)
+        for step in steps:
+            made.judged(attempt.attempt, step)
+        made.judged(attempt.attempt, 90 + number, faulty=True)
+        counted.append(made.repairer.failures(attempt))
+
+    assert counted == [1, 2, 1, 2]
+
+
 # -- pins -----------------------------------------------------------------------------------------
 
 

@@ -34,10 +34,11 @@ def main() -> int:
     except OSError:
         (out.parent / "two-trainers-at-once").touch()
         return 9
-    if options.stubborn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _heed_sigterm(out, options)
     first = 0
     if options.resume is not None:
+        if options.die_on_resume:
+            return 9
         first = json.loads((options.resume / "sentinel_manifest.json").read_text())["step"]
     for old in out.glob("checkpoint-*"):
         if int(old.name.split("-")[1]) > first:
@@ -45,12 +46,41 @@ def main() -> int:
             aside.mkdir()
             old.rename(aside / old.name)
     for step in range(first + options.every, options.steps + 1, options.every):
+        if options.hang_at == step:
+            _hang(options)
         faulty = _save(out, step, options)
         _rotate(out, options)
         deadline = time.monotonic() + _pause_s(options, faulty=faulty)
         while time.monotonic() < deadline:
-            signal.sigtimedwait([], max(0.0, deadline - time.monotonic()))
+            if options.log:
+                (out / "trainer_log.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
+            signal.sigtimedwait([], max(0.0, min(0.2, deadline - time.monotonic())))
     return options.exit_code
+
+
+def _heed_sigterm(out: Path, options: argparse.Namespace) -> None:
+    if options.stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.save_on_term:
+        signal.signal(signal.SIGTERM, lambda *_: _last_words(out, options))
+
+
+def _hang(options: argparse.Namespace) -> None:
+    """Live and do nothing on a fresh start, until a file is there that was named for it."""
+    if options.resume is not None and not options.always:
+        return
+    while options.hang_until is None or not options.hang_until.exists():
+        signal.sigtimedwait([], 0.05)
+
+
+def _last_words(out: Path, options: argparse.Namespace) -> None:
+    """Save once more at SIGTERM, as trainers do, and be cut off in a further save."""
+    _save(out, 900, options)
+    half = out / "checkpoint-910"
+    shutil.copytree(out / "checkpoint-900", half)
+    weights = half / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-64])
+    os._exit(0)
 
 
 def _pause_s(options: argparse.Namespace, *, faulty: bool) -> float:
@@ -81,12 +111,18 @@ def _save(out: Path, step: int, options: argparse.Namespace) -> bool:
         if half and options.fault == "zero":
             up[:] = 0
             faulty = True
-        if (half or options.always) and options.fault == "nan" and step >= options.fault_from:
+        begun_at = options.resume.name if options.resume else ""
+        poisoned = options.poisoned is not None and begun_at == f"checkpoint-{options.poisoned}"
+        nan = (half or options.always) and options.fault == "nan" and step >= options.fault_from
+        if nan or poisoned:
             up[0, 0] = np.nan
             faulty = True
         prefix = f"base_model.model.layers.0.{module}"
         tensors[f"{prefix}.lora_A.weight"] = generator.uniform(-0.2, 0.2, (4, 16)).astype(dtype)
         tensors[f"{prefix}.lora_B.weight"] = up.astype(dtype)
+    if options.pad_mb:
+        tensors["base_model.model.lm_head.weight"] = np.zeros((options.pad_mb << 18,), np.float32)
+        tensors["base_model.model.lm_head.weight"][:] = 0.5
     place = out / f".tmp-checkpoint-{step}-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -121,6 +157,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fault-from", type=int, default=0)
     parser.add_argument("--always", action="store_true", help="the fault does not mind precision")
     parser.add_argument("--stubborn", action="store_true", help="ignore SIGTERM")
+    parser.add_argument("--poisoned", type=int, help="what begins at this step turns NaN at once")
+    parser.add_argument("--die-on-resume", action="store_true")
+    parser.add_argument("--save-on-term", action="store_true")
+    parser.add_argument("--hang-at", type=int, help="the step before which a fresh start hangs")
+    parser.add_argument("--hang-until", type=Path)
+    parser.add_argument("--log", action="store_true", help="write a log beside the checkpoints")
+    parser.add_argument("--pad-mb", type=int, default=0, help="how much larger a checkpoint is")
     parser.add_argument("--keep", type=int, help="how many checkpoints are kept")
     parser.add_argument("--delete-after", help="deletes NAME only once this pattern is met")
     parser.add_argument("--resume", type=Path)
