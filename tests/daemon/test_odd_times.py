@@ -146,9 +146,10 @@ def test_what_lay_there_before_the_first_start(bench):
 
 
 def test_a_target_that_was_rotated_away(bench):
-    """Planned from step 20, which is gone when it is to start: it begins at 10 instead."""
+    """Planned from step 20, which is gone and not pinned when it is to start: it begins at 10."""
     trainer = bench.trainer("--fault", "nan", "--fault-from", "30", "--steps", "30")
-    stopped = bench.run(*bench.arguments("--policy", "stop", trainer=trainer))
+    unpinned = _config(bench, pin=False)
+    stopped = bench.run(*bench.arguments(*unpinned, "--policy", "stop", trainer=trainer))
     journal = bench.journal()
     target = next(j for j in journal.judged(bench.run_id) if j.step == 20)
     plan = {
@@ -165,7 +166,7 @@ def test_a_target_that_was_rotated_away(bench):
     journal.plan_attempt(bench.run_id, parent=target.checkpoint_id, command=command, plan=plan)
     shutil.rmtree(target.path)
 
-    ran = bench.run(*bench.arguments(trainer=trainer))
+    ran = bench.run(*bench.arguments(*unpinned, trainer=trainer))
 
     assert (stopped.code, ran.code) == (76, 0), ran.err
     second, third = journal.attempts(bench.run_id)[1:]

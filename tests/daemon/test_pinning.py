@@ -10,7 +10,8 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="`sentinel run` is POSIX only")
 
 PINNED = "state/pins/*/[0-9a-f]*/NAME"
-"""The trainer rotates a checkpoint away once it is pinned, however slow this machine is."""
+"""The trainer rotates a checkpoint away once it is pinned, and then saves the next one, however
+slow this machine is."""
 
 
 def _rotating(bench, *options: str) -> list[str]:

@@ -48,8 +48,7 @@ def main() -> int:
     for step in range(first + options.every, options.steps + 1, options.every):
         if options.hang_at == step:
             _hang(options)
-        faulty = _save(out, step, options)
-        _rotate(out, options)
+        faulty = _saved_and_rotated(out, step, options)
         deadline = time.monotonic() + _pause_s(options, faulty=faulty)
         while time.monotonic() < deadline:
             if options.log:
@@ -88,12 +87,20 @@ def _pause_s(options: argparse.Namespace, *, faulty: bool) -> float:
     return options.linger_s if lingers else options.pace_s
 
 
-def _rotate(out: Path, options: argparse.Namespace) -> None:
+def _saved_and_rotated(out: Path, step: int, options: argparse.Namespace) -> bool:
+    """Delete what is too much after the save, or before it where there is something to wait for."""
+    if options.delete_after:
+        _rotate(out, options, keep=options.keep - 1)
+    faulty = _save(out, step, options)
+    if options.keep and not options.delete_after:
+        _rotate(out, options, keep=options.keep)
+    return faulty
+
+
+def _rotate(out: Path, options: argparse.Namespace, *, keep: int) -> None:
     """Delete all but the newest checkpoints, each once the path that was named for it is there."""
-    if options.keep is None:
-        return
     by_step = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for old in by_step[: -options.keep]:
+    for old in by_step[: len(by_step) - keep]:
         wanted = (options.delete_after or f"{out.name}/NAME").replace("NAME", old.name)
         while not list(out.parent.glob(wanted)):
             signal.sigtimedwait([], 0.05)
@@ -165,7 +172,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--log", action="store_true", help="write a log beside the checkpoints")
     parser.add_argument("--pad-mb", type=int, default=0, help="how much larger a checkpoint is")
     parser.add_argument("--keep", type=int, help="how many checkpoints are kept")
-    parser.add_argument("--delete-after", help="deletes NAME only once this pattern is met")
+    parser.add_argument("--delete-after", help="deletes before it saves, NAME once this is there")
     parser.add_argument("--resume", type=Path)
     parser.add_argument("--exit-code", type=int, default=0)
     return parser.parse_args()
