@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _VERDICT_WIDTH = len("unreadable")
 _GAP = 2
-_TODO = "; "
 
 
 def render_scan(
