@@ -119,13 +119,20 @@ def _plan(
 
 
 def _start(judged: Judgement) -> Start:
+    """Return a place to begin from, as the planner of `sentinel run` sees it."""
     checkpoint = judged.checkpoint
-    doubts = tuple(
-        found.rule
+    asking = {
+        found.rule: found.remedy["resume"]
         for found in judged.verdict.findings
         if found.scope == "content" and "weights" in found.parts and "resume" in found.remedy
-    )
-    name = checkpoint.path.name
+    }
     return Start(
-        name, checkpoint.path, checkpoint.step, judged.verdict.level, good=True, doubts=doubts
+        checkpoint.path.name,
+        checkpoint.path,
+        checkpoint.step,
+        judged.verdict.level,
+        good=True,
+        doubts=tuple(asking),
+        spoilt=tuple(rule for rule, asked in asking.items() if asked.get("begin") == "before"),
+        stale_state=any(asked.get("optimizer") == "drop" for asked in asking.values()),
     )
