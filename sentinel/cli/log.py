@@ -12,7 +12,7 @@ from sentinel.cli.output import Form, complain, console, say_rows
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sentinel.daemon.assemble import Places
+    from sentinel.daemon.places import Places
     from sentinel.reports.table import Rows
 
 _PLACES_OF_RUNS = "SELECT DISTINCT run_id, path FROM checkpoints ORDER BY run_id"
@@ -47,7 +47,7 @@ def command(
       sentinel log out/    the run that writes to out/
       sentinel log --sql "SELECT step, verdict FROM checkpoints ORDER BY seq"
     """
-    from sentinel.daemon.assemble import places_of
+    from sentinel.daemon.places import places_of
 
     places = places_of(settled(config_path, state, log))
     if query is not None:

@@ -15,7 +15,7 @@ from sentinel.errors import ConfigError, RepairError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sentinel.daemon.assemble import Places
+    from sentinel.daemon.places import Places
     from sentinel.repairs.pins import Pin
 
 _SHORT = 8
@@ -57,7 +57,7 @@ def command(
       sentinel pins out/ --check
       sentinel pins --drop 4f81c2aa
     """
-    from sentinel.daemon.assemble import places_of
+    from sentinel.daemon.places import places_of
     from sentinel.repairs.pins import PinStore
 
     places = places_of(settled(config_path, state))

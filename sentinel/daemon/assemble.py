@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from sentinel.checkpoint import Base
-from sentinel.config import Config, default_state_dir
+from sentinel.config import Config
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
+from sentinel.daemon.beginning import Beginning
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
 from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
 from sentinel.daemon.hooks import Hooks
@@ -23,6 +24,7 @@ from sentinel.daemon.launching import Launcher
 from sentinel.daemon.pin_offers import pinning
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.pinning import PinSettings
+from sentinel.daemon.places import once_each, places_of, refuse_state_below
 from sentinel.daemon.planning import Planner
 from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
@@ -34,7 +36,6 @@ from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
 from sentinel.engines.isolated import IsolatedWorker
-from sentinel.errors import ConfigError
 from sentinel.health.log import HealthLog
 from sentinel.repairs.asking import fresh_root
 from sentinel.repairs.pins import PinStore
@@ -45,30 +46,6 @@ Told = TypeVar("Told")
 
 NICE = 10
 """The reading process gives way to the training beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where sentinel keeps what: the journal and locks, the health log, the pins."""
-
-    state: Path
-    log: Path
-    pins: Path
-
-    @property
-    def journal(self) -> Path:
-        """Return the journal's file."""
-        return self.state / "journal.sqlite"
-
-
-def places_of(config: Config) -> Places:
-    """Return the state directory and the health log the configuration asks for."""
-    state = (config.state or default_state_dir()).expanduser().resolve()
-    return Places(
-        state=state,
-        log=(config.log or state / "health").expanduser().resolve(),
-        pins=(config.pin_dir or state / "pins").expanduser().resolve(),
-    )
 
 
 @contextmanager
@@ -87,7 +64,7 @@ def watching(
     ``on_event`` hears what hooks did.
     """
     places = places_of(config)
-    plain = _once_each(roots)
+    plain = once_each(roots)
     refuse_state_below(plain, places)
     with ExitStack() as stack:
         for root in plain:
@@ -167,7 +144,7 @@ def supervising(
 ) -> Iterator[Supervisor]:
     """Open all that `sentinel run` needs, and close it again."""
     places = places_of(config)
-    settings = replace(settings, roots=_once_each(settings.roots))
+    settings = replace(settings, roots=once_each(settings.roots))
     refuse_state_below(settings.roots, places)
     with ExitStack() as stack:
         for root in settings.roots:
@@ -176,7 +153,7 @@ def supervising(
         stack.callback(journal.close)
         run_id = journal.bind_run(settings.roots)
         stack.enter_context(guarding_run(places.state, run_id))
-        watched = _once_each((*settings.roots, *_fresh_roots(settings)))
+        watched = once_each((*settings.roots, *_fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
         teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
         store, pins = PinStore(places.pins), None
@@ -218,14 +195,27 @@ def supervising(
             max_attempts=settings.max_attempts,
             pinned=Pinned(store, teller),
         )
+        launcher = Launcher(settings, journal, copies=places.state / "starts")
+        beginning = Beginning(
+            settings,
+            run_id=run_id,
+            runs=runs,
+            journal=journal,
+            launcher=launcher,
+            attending=attending,
+            repairer=repairer,
+            teller=teller,
+            on_note=on_note,
+        )
         yield Supervisor(
             settings,
             run_id=run_id,
             runs=runs,
             journal=journal,
-            launcher=Launcher(settings, journal, copies=places.state / "starts"),
+            launcher=launcher,
             attending=attending,
             repairer=repairer,
+            beginning=beginning,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
             hanging=_hanging(settings, config, watched, teller),
             teller=teller,
@@ -301,28 +291,6 @@ def _planner(settings: RunSettings) -> Planner | None:
     if settings.recipe is None:
         return None
     return Planner(settings.recipe, settings.command, settings.cwd, settings.roots, settings.asked)
-
-
-def refuse_state_below(roots: Sequence[Path], places: Places) -> None:
-    """Refuse to keep anything of ours where a trainer looks for checkpoints (ConfigError)."""
-    for root in roots:
-        for place in (places.state, places.log, places.pins):
-            if place.is_relative_to(os.path.realpath(root)):
-                raise ConfigError(
-                    "state directory",
-                    where=f"'{place}'",
-                    fact=f"lies below the watched directory '{root}'",
-                    todo="trainers take what lies there for checkpoints; give another --state",
-                )
-
-
-def _once_each(roots: Sequence[Path]) -> tuple[Path, ...]:
-    """Leave out a directory that is given twice, by whatever names, and detours in a name.
-
-    A link stays what it is: it may lead elsewhere one day.
-    """
-    straight = [Path(os.path.realpath(root)) if ".." in root.parts else root for root in roots]
-    return tuple({os.path.realpath(root): root for root in reversed(straight)}.values())[::-1]
 
 
 def _unheard(listener: Callable[[Told], None]) -> Callable[[Told], None]:

@@ -101,6 +101,13 @@ class Attending:
             self.wait(min(self._inspector.next_look_s() or 0.0, deadline - self._clock()))
         return self._inspector.unjudged
 
+    def drain_aloud(self, timeout_s: float, on_note: Callable[[str], None]) -> None:
+        """Judge everything that lies there, and say when something stays without a verdict."""
+        unjudged = self.drain(timeout_s)
+        if unjudged and self.signal is None:
+            many = f"{unjudged} checkpoint{'s have' if unjudged > 1 else ' has'}"
+            on_note(f"{many} no verdict after {timeout_s:g} s; going on without")
+
     def wait(self, seconds: float) -> None:
         """Wait, but not past a signal."""
         deadline = self._clock() + seconds

@@ -1,15 +1,165 @@
-"""Where a trainer would begin by itself, before it is started."""
+"""How a supervised run begins: anew, where a killed sentinel stopped, or elsewhere than told."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sentinel.daemon.journal import Judged
-from sentinel.daemon.launching import RunSettings
-from sentinel.daemon.repairing import step_order
+from sentinel.daemon.attending import Attending
+from sentinel.daemon.journal import Attempt, Journal, Judged
+from sentinel.daemon.launching import Launcher, RunSettings
+from sentinel.daemon.process import TrainerProcess
+from sentinel.daemon.repairing import Repairer, step_order
+from sentinel.daemon.runs import SupervisedRuns
+from sentinel.daemon.telling import Teller
 from sentinel.repairs.plan import Plan
+
+SIGNALLED = 128
+"""Ended by signal N: 128 + N, as shells have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """An attempt that is to be repaired first, and its checkpoints that ask for it."""
+
+    attempt: Attempt
+    faulty: tuple[Judged, ...]
+
+
+Decision = TrainerProcess | Attempt | Plan | Repair | int
+"""A trainer that still runs, an attempt to start, a plan to start, a repair, or the exit code."""
+
+
+class Beginning:
+    """What one run begins with, as the journal and what lies there tell it.
+
+    Nothing is started or moved here but what a killed sentinel had begun to move.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        run_id: str,
+        runs: SupervisedRuns,
+        journal: Journal,
+        launcher: Launcher,
+        attending: Attending,
+        repairer: Repairer,
+        teller: Teller,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._run_id = run_id
+        self._runs = runs
+        self._journal = journal
+        self._launcher = launcher
+        self._attending = attending
+        self._repairer = repairer
+        self._teller = teller
+        self._on_note = on_note
+        self._reports_only = settings.policy == "report"
+
+    def decide(self) -> Decision:
+        """Return what comes first: where a killed sentinel stopped, else the user's command."""
+        last = self._journal.last_attempt(self._run_id)
+        self._runs.take(last)
+        if last is None or last.state == "ended":
+            self._finish_quarantine()
+            return self._open_repair(last) or self._fresh(last)
+        process = self._launcher.find(last)
+        if process is not None:
+            pid = process.identity.pid
+            self._teller.tell(
+                "action",
+                f"found the trainer still running (pid {pid})",
+                attempt=last.attempt,
+                about=("adopt",),
+            )
+            return process
+        if last.state == "planned":
+            self._finish_quarantine()
+            return self._planned(last)
+        return self._lost(last)
+
+    def _lost(self, last: Attempt) -> Decision:
+        """Go on after an attempt whose trainer is gone without sentinel having seen its end."""
+        self._launcher.clear(last)
+        self._finish_quarantine()
+        self._drain()
+        repair = self._open_repair(last)
+        if repair is not None:
+            return repair
+        self._journal.attempt_ended(last, exit_code=None, outcome="lost")
+        self._say(last, "the trainer ended unseen; its exit code is unknown", "lost")
+        if self._reports_only:
+            return self._fresh(last)
+        faulty = self._repairer.faulty(last.attempt)
+        if faulty:
+            return Repair(last, tuple(faulty))
+        return self._repairer.continue_plan(last) or self._fresh(last)
+
+    def _open_repair(self, last: Attempt | None) -> Repair | None:
+        if last is None or self._reports_only or not self._repairer.is_open(last):
+            return None
+        self._drain()
+        return Repair(last, tuple(self._repairer.faulty(last.attempt)))
+
+    def _planned(self, last: Attempt) -> Decision:
+        """Start what was planned, unless its beginning is gone or the user changed the command."""
+        plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
+        gone = plan is not None and is_gone(plan)
+        command = self._launcher.composed(self._run_id, plan).command
+        if not gone and last.command == command:
+            return last
+        self._journal.attempt_ended(last, exit_code=None, outcome="not started")
+        if gone:
+            plan = self._repairer.continue_plan(last)
+        return plan or self._fresh(last)
+
+    def _fresh(self, last: Attempt | None) -> Decision:
+        """Judge what lies there, and take the user's command unless its own choice is faulty."""
+        self._runs.take(last)
+        self._drain()
+        if self._attending.signal is not None:
+            return SIGNALLED + self._attending.signal
+        chosen = own_choice(self._settings, self._repairer.on_disk())
+        if chosen is not None and not chosen.target:
+            where = f"'{chosen.path}', which the trainer would begin from, is {chosen.level}"
+            if not self._reports_only:
+                return self._elsewhere(chosen, last, where)
+            self._say(last, f"{where}; started all the same, as told", "begin")
+        return self._journal.plan_attempt(
+            self._run_id,
+            parent=chosen.checkpoint_id if chosen is not None else None,
+            command=self._settings.command,
+            plan=None,
+        )
+
+    def _elsewhere(self, chosen: Judged, last: Attempt | None, where: str) -> Plan | int:
+        """Begin from another checkpoint than the one the user's command names."""
+        if self._settings.policy == "stop":
+            self._say(last, f"{where}; the policy is to stop", "begin")
+            return self._settings.exit_codes.stopped_by_policy
+        plan = self._repairer.plan_before_start(chosen)
+        if isinstance(plan, str):
+            self._say(last, f"{where}; {plan}", "begin")
+            return self._settings.exit_codes.gave_up
+        self._say(last, f"{where}; it begins elsewhere", "begin")
+        return plan
+
+    def _finish_quarantine(self) -> None:
+        if not self._reports_only:
+            self._repairer.finish_quarantine()
+
+    def _drain(self) -> None:
+        self._attending.drain_aloud(self._settings.verdict_timeout_s, self._on_note)
+
+    def _say(self, attempt: Attempt | None, message: str, about: str) -> None:
+        number = attempt.attempt if attempt else 0
+        self._teller.tell("outcome", message, attempt=number, about=(about,))
 
 
 def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sentinel.daemon.attending import Attending
 from sentinel.daemon.backoff import pause_s
-from sentinel.daemon.beginning import is_gone, own_choice
+from sentinel.daemon.beginning import SIGNALLED, Beginning, Repair, is_gone
 from sentinel.daemon.hanging import Hanging
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.launching import Launcher, RunSettings
@@ -35,9 +35,6 @@ GAVE_UP = ExitCodes().gave_up
 STOPPED_BY_POLICY = ExitCodes().stopped_by_policy
 """`sentinel run`'s own exit codes, unless the user gave others; any other is the trainer's."""
 
-SIGNALLED = 128
-"""Ended by signal N: 128 + N, as shells have it."""
-
 _POLL_S = 0.5
 
 
@@ -54,6 +51,7 @@ class Supervisor:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
+        beginning: Beginning,
         prover: Prover,
         hanging: Hanging,
         teller: Teller,
@@ -66,6 +64,7 @@ class Supervisor:
         self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
+        self._beginning = beginning
         self._teller = teller
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
@@ -90,95 +89,16 @@ class Supervisor:
                 raise
             return process
 
-    # -- how it begins ----------------------------------------------------------------------
-
     def _begin(self) -> TrainerProcess | int:
-        """Go on where a killed sentinel stopped, or begin anew; an exit code when it ends here."""
-        last = self._journal.last_attempt(self._run_id)
-        self._runs.take(last)
-        if last is None or last.state == "ended":
-            self._finish_quarantine()
-            repair = self._resume_repair(last)
-            return self._fresh_start(last) if repair is None else repair
-        process = self._launcher.find(last)
-        if process is not None:
-            pid = process.identity.pid
-            self._say(last, "action", f"found the trainer still running (pid {pid})", "adopt")
-            return process
-        if last.state == "planned":
-            self._finish_quarantine()
-            return self._start_planned(last)
-        return self._lost(last)
-
-    def _lost(self, last: Attempt) -> TrainerProcess | int:
-        """Go on after an attempt whose trainer is gone without sentinel having seen its end."""
-        self._launcher.clear(last)
-        self._finish_quarantine()
-        self._drain()
-        repair = self._resume_repair(last)
-        if repair is not None:
-            return repair
-        self._journal.attempt_ended(last, exit_code=None, outcome="lost")
-        self._say(last, "outcome", "the trainer ended unseen; its exit code is unknown", "lost")
-        if self._reports_only:
-            return self._fresh_start(last)
-        faulty = self._repairer.faulty(last.attempt)
-        if faulty:
-            return self._repair(last, faulty)
-        plan = self._repairer.continue_plan(last)
-        return self._fresh_start(last) if plan is None else self._start_plan(plan)
-
-    def _resume_repair(self, last: Attempt | None) -> TrainerProcess | int | None:
-        if last is None or self._reports_only or not self._repairer.is_open(last):
-            return None
-        self._drain()
-        return self._repair(last, self._repairer.faulty(last.attempt))
-
-    def _start_planned(self, last: Attempt) -> TrainerProcess | int:
-        """Start what was planned, unless its beginning is gone or the user changed the command."""
-        plan = Plan.from_detail(last.plan) if last.plan and self._settings.recipe else None
-        gone = plan is not None and is_gone(plan)
-        command = self._launcher.composed(self._run_id, plan).command
-        if not gone and last.command == command:
-            return self._start(last)
-        self._journal.attempt_ended(last, exit_code=None, outcome="not started")
-        if gone:
-            plan = self._repairer.continue_plan(last)
-        return self._fresh_start(last) if plan is None else self._start_plan(plan)
-
-    def _fresh_start(self, last: Attempt | None) -> TrainerProcess | int:
-        """Judge what lies there, and start the user's command unless its own choice is faulty."""
-        self._runs.take(last)
-        self._drain()
-        if self._attending.signal is not None:
-            return SIGNALLED + self._attending.signal
-        chosen = own_choice(self._settings, self._repairer.on_disk())
-        if chosen is not None and not chosen.target:
-            where = f"'{chosen.path}', which the trainer would begin from, is {chosen.level}"
-            if not self._reports_only:
-                return self._start_elsewhere(chosen, last, where)
-            self._say(last, "outcome", f"{where}; started all the same, as told", "begin")
-        attempt = self._journal.plan_attempt(
-            self._run_id,
-            parent=chosen.checkpoint_id if chosen is not None else None,
-            command=self._settings.command,
-            plan=None,
-        )
-        return self._start(attempt)
-
-    def _start_elsewhere(
-        self, chosen: Judged, last: Attempt | None, where: str
-    ) -> TrainerProcess | int:
-        """Begin from another checkpoint than the one the user's command names."""
-        if self._settings.policy == "stop":
-            self._say(last, "outcome", f"{where}; the policy is to stop", "begin")
-            return self._codes.stopped_by_policy
-        plan = self._repairer.plan_before_start(chosen)
-        if isinstance(plan, str):
-            self._say(last, "outcome", f"{where}; {plan}", "begin")
-            return self._codes.gave_up
-        self._say(last, "outcome", f"{where}; it begins elsewhere", "begin")
-        return self._start_plan(plan)
+        match self._beginning.decide():
+            case Attempt() as planned:
+                return self._start(planned)
+            case Plan() as plan:
+                return self._start_plan(plan)
+            case Repair(attempt, faulty):
+                return self._repair(attempt, faulty)
+            case done:
+                return done
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -317,17 +237,8 @@ class Supervisor:
 
     # -- small things -----------------------------------------------------------------------
 
-    def _finish_quarantine(self) -> None:
-        if not self._reports_only:
-            self._repairer.finish_quarantine()
-
     def _drain(self) -> None:
-        """Judge everything that lies there, and say when something stays without a verdict."""
-        timeout_s = self._settings.verdict_timeout_s
-        unjudged = self._attending.drain(timeout_s)
-        if unjudged and self._attending.signal is None:
-            many = f"{unjudged} checkpoint{'s have' if unjudged > 1 else ' has'}"
-            self._on_note(f"{many} no verdict after {timeout_s:g} s; going on without")
+        self._attending.drain_aloud(self._settings.verdict_timeout_s, self._on_note)
 
     def _say(
         self,

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentinel.config import Config
-from sentinel.daemon.assemble import places_of, supervising
+from sentinel.daemon.assemble import supervising
 from sentinel.daemon.inspector import Outcome
 from sentinel.daemon.journal import Attempt, Journal, Judged
+from sentinel.daemon.places import places_of
 from sentinel.daemon.supervise import RunSettings
 from sentinel.demo.scenes import Scene, base_command, recipe_directory, scenes
 from sentinel.demo.stage import Stage

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from sentinel.checkpoint import path_text
 from sentinel.config import load_config
-from sentinel.daemon.assemble import places_of
+from sentinel.daemon.places import places_of
 from sentinel.daemon.process_tree import MARK
 from sentinel.daemon.recording import Times
 from sentinel.daemon.repairing import acting

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from sentinel.checkpoint import Checkpoint
-from sentinel.daemon.assemble import Places, refuse_state_below
 from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.guarding import guarding_directory, guarding_run
 from sentinel.daemon.journal import Attempt, Journal
 from sentinel.daemon.lineage import Lineage
+from sentinel.daemon.places import Places, refuse_state_below
 from sentinel.daemon.recording import Recorder, RunRef, Times
 from sentinel.daemon.telling import Teller
 from sentinel.flow import Judgement, inspect
