@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli.options import (
-    ANY_PATH,
-    EXISTING,
-    base_of,
-    judging,
-    rules_of,
-    settled,
-    stateful,
-)
-from sentinel.cli.output import complain, console
-from sentinel.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sentinel.daemon.inspector import Outcome
-    from sentinel.health.rows import EventRow
-    from sentinel.repairs.asking import Asked
-    from sentinel.repairs.recipes import Recipe
+from sentinel.cli.options import ANY_PATH, EXISTING, judging, stateful
+from sentinel.cli.output import complain
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -78,91 +62,33 @@ def command(
       sentinel run -- sentinel-train recipe.yaml
       sentinel run --policy report --watch out/ -- python train.py
     """
-    from sentinel.daemon.assemble import supervising
-    from sentinel.daemon.supervise import RunSettings
-    from sentinel.repairs.invocation import recognise
-    from sentinel.repairs.recipes import load_recipes
-    from sentinel.reports.repeats import Repeats
-    from sentinel.reports.timeline import line_for, lines_below
+    from sentinel.cli.supervised import Request, supervised
 
-    if os.name != "posix":
-        raise ConfigError(
-            "command 'run'",
-            fact="needs a POSIX system to stop a trainer and all its processes",
-            todo="use `sentinel watch` here",
-        )
-    given = {"policy": policy, "max_attempts": max_attempts, "pin": pin}
-    config = settled(config_path, state, log).model_copy(
-        update={name: value for name, value in given.items() if value is not None}
+    request = Request(
+        words=words,
+        cwd=Path.cwd(),
+        base=_absolute(base),
+        rule_paths=tuple(path.absolute() for path in rule_paths),
+        config_path=_absolute(config_path),
+        state=_absolute(state),
+        log=_absolute(log),
+        watched=tuple(path.absolute() for path in watched),
+        policy=policy,
+        max_attempts=max_attempts,
+        pin=pin,
+        recipe=_absolute(recipe),
     )
-    err, here = console(error=True), Path.cwd()
-    known = recognise(words, load_recipes(() if recipe is None else (recipe,)), here)
-    asked = _asked(watched, known, words)
-
-    repeats = Repeats()
-
-    def tell(event: EventRow) -> None:
-        err.print(line_for(event), soft_wrap=True)
-        for line in lines_below(event):
-            err.print(line, soft_wrap=True)
-
-    def judged(outcome: Outcome) -> None:
-        row = repeats.shorten(outcome.row, outcome.judgement.verdict)
-        err.print(line_for(row, base_dir=here), soft_wrap=True)
-
-    if known is None and config.policy != "report":
-        complain("no recipe knows this command: a faulty run is stopped, but cannot be resumed")
-    settings = RunSettings(
-        command=words,
-        cwd=here,
-        roots=_roots(watched, asked, words),
-        asked=asked,
-        recipe=known,
-        policy=config.policy,
-        act_on=frozenset(config.act_on),
-        max_attempts=config.max_attempts,
-        grace_s=config.grace_s,
-        backoff_s=config.backoff_s,
-        backoff_max_s=config.backoff_max_s,
-        verdict_timeout_s=config.verdict_timeout_s,
-        exit_codes=config.exit_codes,
-    )
-    with supervising(
-        settings,
-        config=config,
-        rules=rules_of(config, rule_paths),
-        base=base_of(base),
-        listener=tell,
-        on_judged=judged,
-        on_note=complain,
-    ) as supervisor:
-        return supervisor.run()
+    with supervised(request, resumes=False) as supervisor:
+        code = supervisor.run()
+        if supervisor.can_resume(code):
+            complain(f"`{_resume_words(state)}` tells how it would go on")
+    return code
 
 
-def _asked(watched: tuple[Path, ...], recipe: Recipe | None, words: tuple[str, ...]) -> Asked:
-    """Return what the command asks for; one that cannot be read is no error where DIR is given."""
-    from sentinel.errors import RepairError
-    from sentinel.repairs.asking import Asked, asked_of
-
-    if recipe is None:
-        return Asked()
-    try:
-        return asked_of(recipe, words, Path.cwd())
-    except RepairError as error:
-        if not watched:
-            raise
-        complain(str(error))
-        return Asked()
+def _resume_words(state: Path | None) -> str:
+    where = () if state is None else ("--state", str(state))
+    return shlex.join(("sentinel", "resume", *where, "--dry-run"))
 
 
-def _roots(watched: tuple[Path, ...], asked: Asked, words: tuple[str, ...]) -> tuple[Path, ...]:
-    if watched:
-        return tuple(path.absolute() for path in watched)
-    if asked.output is None:
-        raise ConfigError(
-            "command",
-            where=f"'{words[0]}'",
-            fact="does not tell where its checkpoints will lie",
-            todo="say it with --watch DIR",
-        )
-    return (asked.output,)
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()

@@ -153,6 +153,8 @@ def supervising(
         stack.callback(journal.close)
         run_id = journal.bind_run(settings.roots)
         stack.enter_context(guarding_run(places.state, run_id))
+        if settings.told:
+            journal.remember_command(run_id, settings.told)
         watched = once_each((*settings.roots, *_fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
         teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)

@@ -22,11 +22,17 @@ SIGNALLED = 128
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """An attempt that is to be repaired first, and its checkpoints that ask for it."""
+    """An attempt that is to be repaired first, and its checkpoints that ask for it.
+
+    ``asked`` says that the user asks for it, whatever the policy is.
+    """
 
     attempt: Attempt
     faulty: tuple[Judged, ...]
+    asked: bool = False
 
+
+_OVER = "nothing to resume: it ended by itself with code 0, and its last checkpoint is healthy"
 
 Decision = TrainerProcess | Attempt | Plan | Repair | int
 """A trainer that still runs, an attempt to start, a plan to start, a repair, or the exit code."""
@@ -68,7 +74,7 @@ class Beginning:
         self._runs.take(last)
         if last is None or last.state == "ended":
             self._finish_quarantine()
-            return self._open_repair(last) or self._fresh(last)
+            return self._open_repair(last) or self._ended(last)
         process = self._launcher.find(last)
         if process is not None:
             pid = process.identity.pid
@@ -83,6 +89,42 @@ class Beginning:
             self._finish_quarantine()
             return self._planned(last)
         return self._lost(last)
+
+    def foresee(self) -> tuple[tuple[Judged, ...], Plan | str]:
+        """Return what a resume would move away and how it would begin, or why it would not.
+
+        What lies there is judged, and nothing else is done.
+        """
+        last = self._journal.last_attempt(self._run_id)
+        if last is None:
+            return (), "it was never started"
+        if last.state != "ended" and (process := self._launcher.find(last)) is not None:
+            return (), f"its trainer is running (pid {process.identity.pid})"
+        self._runs.take(last)
+        self._drain()
+        faulty = tuple(self._repairer.by_hand(last))
+        if not faulty and self._is_over(last):
+            return (), _OVER
+        plan = self._repairer.foresee(last, faulty)
+        return tuple(judged for judged in faulty if not judged.target), plan
+
+    def _ended(self, last: Attempt | None) -> Decision:
+        """Go on after an end that sentinel saw: by the user's command, or as a resume goes on."""
+        if last is None or not self._settings.resumes:
+            return self._fresh(last)
+        self._drain()
+        faulty = self._repairer.by_hand(last)
+        if faulty:
+            self._repairer.open(last)
+            return Repair(last, tuple(faulty), asked=True)
+        if self._is_over(last):
+            self._say(last, _OVER, "over")
+            return 0
+        return self._repairer.go_on(last) or self._fresh(last)
+
+    def _is_over(self, last: Attempt) -> bool:
+        newest = next(iter(self._journal.newest(self._run_id, last.attempt, limit=1)), None)
+        return last.exit_code == 0 and newest is not None and newest.level == "healthy"
 
     def _lost(self, last: Attempt) -> Decision:
         """Go on after an attempt whose trainer is gone without sentinel having seen its end."""

@@ -23,7 +23,11 @@ Policy = Literal["auto", "stop", "report"]
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What the user asked `sentinel run` for."""
+    """What the user asked `sentinel run` for.
+
+    ``told`` is all of it in the words of the command line, for `sentinel resume`; ``resumes`` says
+    that it is the one who asks.
+    """
 
     command: tuple[str, ...]
     cwd: Path
@@ -39,6 +43,8 @@ class RunSettings:
     output: Path | None = None
     exit_codes: ExitCodes = field(default_factory=ExitCodes)
     asked: Asked = field(default_factory=Asked)
+    told: Mapping[str, object] = field(default_factory=dict)
+    resumes: bool = False
 
 
 class Launcher:

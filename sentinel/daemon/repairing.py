@@ -68,6 +68,7 @@ class Repairer:
         self._planner = planner
         self._act_on = act_on
         self._max_attempts = max_attempts
+        self._spent = 0  # attempts that count no more, since the user asked once again
 
     # -- the repair of an attempt, from its first intent to the next start --------------------
 
@@ -89,7 +90,27 @@ class Repairer:
     def faulty(self, attempt: int) -> list[Judged]:
         """Return the attempt's checkpoints on which sentinel acts by itself."""
         judged = self._journal.judged(self._run_id, attempt)
-        return [one for one in judged if acting(one, self._act_on)]
+        return [one for one in judged if self.asks(one)]
+
+    def by_hand(self, attempt: Attempt) -> list[Judged]:
+        """Return the attempt's checkpoints that ask for a resume, now that the user does.
+
+        From here on their rules are acted on, however sure, and attempts are counted anew.
+        """
+        judged = self._journal.judged(self._run_id, attempt.attempt)
+        asking = {
+            found.rule
+            for one in judged
+            for found in one.findings
+            if found.severity in {"critical", "warning"} and "resume" in found.remedy
+        }
+        self._act_on |= asking
+        self._spent = len(self._past.series(attempt))
+        return self.faulty(attempt.attempt)
+
+    def asks(self, judged: Judged) -> bool:
+        """Tell whether sentinel acts by itself on a checkpoint."""
+        return bool(acting(judged, self._act_on))
 
     def quarantine(self, attempt: Attempt, faulty: Iterable[Judged]) -> None:
         """Move the checkpoints with a grave content finding out of the trainer's reach."""
@@ -120,11 +141,27 @@ class Repairer:
             self._carry_out(action)
 
     def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
-        """Return how to go on after this attempt, or the sentence that says why not."""
+        """Return how to go on after this attempt, or the sentence that says why not.
+
+        Without a faulty checkpoint it hung. What is faulty must be quarantined before.
+        """
+        plan = self.foresee(attempt, faulty)
+        if isinstance(plan, str):
+            return plan
+        if not faulty:
+            plan = replace(plan, rules=(HANG,))
+        in_the_way = self._in_the_way() if plan.target is None else None
+        if in_the_way is not None:
+            return f"gave up: the trainer would begin from '{in_the_way.path}' by itself"
+        self._tell_plan(plan, attempt.attempt)
+        return plan
+
+    def foresee(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
+        """Return what `plan` would, from what is known now, and tell nobody."""
         series = self._past.series(attempt)
         if self._planner is None:
             return "no recipe knows this trainer, so it cannot be resumed; give --recipe FILE"
-        if len(series) >= self._max_attempts:
+        if len(series) - self._spent >= self._max_attempts:
             return f"gave up after {len(series)} attempts that ended faulty"
         failures = _failures(series)
         findings = [found for judged in faulty for found in acting(judged, self._act_on)]
@@ -138,13 +175,19 @@ class Repairer:
         )
         if plan is None:
             return f"gave up: {failures[START]} attempts from step 0 ended faulty"
-        if not faulty:
-            plan = replace(plan, rules=(HANG,))
-        plan = self._pinned.told(plan)
-        in_the_way = self._in_the_way() if plan.target is None else None
-        if in_the_way is not None:
-            return f"gave up: the trainer would begin from '{in_the_way.path}' by itself"
-        self._tell_plan(plan, attempt.attempt)
+        return self._pinned.told(plan)
+
+    def go_on(self, last: Attempt) -> Plan | None:
+        """Return how an attempt goes on that was cut off without a fault.
+
+        None where it has no checkpoint to go on from, and the user's own command is as good.
+        """
+        if last.plan is not None:
+            return self.continue_plan(last)
+        plan = self.foresee(last, ())
+        if isinstance(plan, str) or plan.target is None:
+            return None
+        self._tell_plan(plan, last.attempt)
         return plan
 
     def plan_before_start(self, chosen: Judged) -> Plan | str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from sentinel.daemon.attending import Attending
@@ -21,10 +22,11 @@ from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
-from sentinel.daemon.repairing import HUNG, Repairer, acting
+from sentinel.daemon.repairing import HUNG, Repairer
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller, ended_words
 from sentinel.errors import StateError
+from sentinel.repairs.compose import Composed
 from sentinel.repairs.plan import Plan
 from sentinel.supervision import ExitCodes
 
@@ -36,6 +38,18 @@ STOPPED_BY_POLICY = ExitCodes().stopped_by_policy
 """`sentinel run`'s own exit codes, unless the user gave others; any other is the trainer's."""
 
 _POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a resume would do: what it moves away, where it begins and why, what it starts.
+
+    Without a start ``says`` is the reason.
+    """
+
+    moved: tuple[Judged, ...]
+    says: str
+    start: Composed | None
 
 
 class Supervisor:
@@ -89,14 +103,28 @@ class Supervisor:
                 raise
             return process
 
+    def can_resume(self, code: int) -> bool:
+        """Tell whether a run that ended with this code is one for `sentinel resume`."""
+        ended_badly = (
+            code in self._codes.model_dump().values() or self._attending.signal is not None
+        )
+        return badly and self._settings.recipe is not None
+
+    def foresee(self) -> Foreseen:
+        """Return what a resume of an ended run would do; nothing is moved or started."""
+        moved, plan = self._beginning.foresee()
+        if isinstance(plan, str):
+            return Foreseen(moved, plan, None)
+        return Foreseen(moved, plan.reason, self._launcher.composed(self._run_id, plan))
+
     def _begin(self) -> TrainerProcess | int:
         match self._beginning.decide():
             case Attempt() as planned:
                 return self._start(planned)
             case Plan() as plan:
                 return self._start_plan(plan)
-            case Repair(attempt, faulty):
-                return self._repair(attempt, faulty)
+            case Repair(attempt, faulty, asked):
+                return self._repair(attempt, faulty, asked=asked)
             case done:
                 return done
 
@@ -156,7 +184,7 @@ class Supervisor:
             for outcome in self._attending.look(_POLL_S):
                 self._hanging.came(outcome.judged.path)
                 self._prover.prove(attempt, ended=False)
-                if not self._reports_only and acting(outcome.judged, self._settings.act_on):
+                if not self._reports_only and self._repairer.asks(outcome.judged):
                     return None
             end = process.poll()
             if end is not None:
@@ -173,18 +201,23 @@ class Supervisor:
             message = f"stopped the trainer ({many}{how}) in {report.took_s:.1f} s"
             self._say(attempt, "action", message, "stop")
 
-    def _repair(self, attempt: Attempt, faulty: Sequence[Judged]) -> TrainerProcess | int:
-        """Quarantine, plan and start again; the exit code when there is no next attempt."""
+    def _repair(
+        self, attempt: Attempt, faulty: Sequence[Judged], *, asked: bool = False
+    ) -> TrainerProcess | int:
+        """Quarantine, plan and start again; the exit code when there is no next attempt.
+
+        What the user ``asked`` for is neither stopped by the policy nor delayed.
+        """
         if faulty:  # else it hung, and what it wrote before says nothing of that
             self._prover.prove(attempt, ended=True)
         self._repairer.quarantine(attempt, faulty)
         outcome = "faulty" if faulty else HUNG
         self._journal.attempt_ended(attempt, exit_code=None, outcome=outcome)
-        if self._settings.policy == "stop":
+        if self._settings.policy == "stop" and not asked:
             return self._end_here(attempt, "the policy is to stop", self._codes.stopped_by_policy)
         plan = self._repairer.plan(attempt, faulty)
         if not isinstance(plan, str):
-            self._attending.wait(self._pause_s(attempt))
+            self._attending.wait(0 if asked else self._pause_s(attempt))
             if self._attending.signal is not None:
                 return SIGNALLED + self._attending.signal
             if is_gone(plan):

@@ -64,6 +64,61 @@ def move(quarantine: Quarantine, receipt: Mapping[str, object]) -> None:
         raise _impossible(source, f"cannot be moved to '{place}' ({why})") from error
 
 
+def receipt_at(path: Path) -> Path | None:
+    """Return the receipt of a quarantine that a path stands for: itself, or its directory's."""
+    receipt = path / RECEIPT if path.is_dir() else path
+    is_ours = receipt.name == RECEIPT and receipt.absolute().parents[1].name == DIRECTORY
+    return receipt if is_ours and receipt.is_file() else None
+
+
+def bring_back(receipt: Path, *, dry_run: bool = False) -> Quarantine:
+    """Rename a checkpoint back to where it was; nothing is ever written over.
+
+    Its verdict stays, so `sentinel run` still begins elsewhere. Raises RepairError when the
+    receipt cannot be read, and when something lies in its place by now.
+    """
+    quarantine = _told(receipt)
+    source, place = quarantine.source, quarantine.place
+    refusal = None
+    if not os.path.lexists(place):
+        refusal = f"is not in its quarantine '{path_text(place)}' any more"
+    elif os.path.lexists(source):
+        refusal = "cannot be brought back: something else lies there by now"
+    elif not source.parent.is_dir():
+        refusal = "cannot be brought back: its directory is gone"
+    if refusal:
+        raise RepairError(
+            "checkpoint",
+            where=f"'{path_text(source)}'",
+            fact=refusal,
+            todo="move it by hand to where you want it",
+        )
+    if not dry_run:
+        try:
+            os.rename(place, source)  # noqa: PTH104 - a rename and nothing else
+            sync_directory(source.parent)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise _impossible(place, f"cannot be brought back ({why})") from error
+        _clear(place)
+    return quarantine
+
+
+def _told(receipt: Path) -> Quarantine:
+    """Return what a receipt tells; its place is taken from where it lies, should that move."""
+    try:
+        told = json.loads(receipt.read_bytes())
+        source = Path(told["from"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RepairError(
+            "receipt",
+            where=f"'{path_text(receipt)}'",
+            fact=f"cannot be read ({error})",
+            todo="move the checkpoint beside it back by hand",
+        ) from error
+    return Quarantine(source=source, place=receipt.absolute().parent / source.name)
+
+
 def _receipt(quarantine: Quarantine, receipt: Mapping[str, object]) -> bytes:
     """Return what is told beside the checkpoint; ``undo`` is a command for a shell."""
     source, place = path_text(quarantine.source), path_text(quarantine.place)

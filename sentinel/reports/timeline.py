@@ -62,7 +62,12 @@ def line_for(
 def lines_below(event: EventRow) -> Iterator[Text]:
     """Yield what belongs under an event's line: the difference to a file that was changed."""
     diff = event.detail.get("diff")
-    for line in str(diff).splitlines() if isinstance(diff, str) else ():
+    yield from diff_lines(diff if isinstance(diff, str) else "")
+
+
+def diff_lines(diff: str) -> Iterator[Text]:
+    """Yield the lines of a difference, indented and coloured."""
+    for line in diff.splitlines():
         yield Text.assemble("    ", (shown(line), _STYLE_OF_CHANGE.get(line[:1], "")))
 
 

@@ -44,7 +44,9 @@ class Bench:
             *("--config", str(self._config()), *options, "--", *trainer),
         ]
 
-    def run(self, *arguments: str, kill_at: int = 0, when: str = "after") -> Ran:
+    def run(
+        self, *arguments: str, kill_at: int = 0, when: str = "after", cwd: Path | None = None
+    ) -> Ran:
         """Run the command to its end (or its death) in a process of its own."""
         program = [sys.executable, str(PROGRAMS / "killed_at.py"), str(kill_at), when]
         done = subprocess.run(
@@ -54,7 +56,7 @@ class Bench:
             timeout=RUN_TIMEOUT_S,
             stdin=subprocess.DEVNULL,
             env=dict(os.environ, COLUMNS="200"),
-            cwd=self.place,
+            cwd=cwd or self.place,
             check=False,
         )
         return Ran(done.returncode, done.stdout, done.stderr)

@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from sentinel.errors import RepairError
-from sentinel.repairs.quarantine import DIRECTORY, RECEIPT, move, quarantine_place
+from sentinel.repairs.quarantine import (
+    DIRECTORY,
+    RECEIPT,
+    bring_back,
+    move,
+    quarantine_place,
+    receipt_at,
+)
 
 
 @pytest.fixture
@@ -96,6 +103,60 @@ def test_the_way_back_is_a_command_that_works(checkpoint: Path, tmp_path: Path):
     assert not planned.place.exists()
 
 
+def test_undo_brings_a_checkpoint_back(checkpoint: Path, tmp_path: Path):
+    """By its receipt or its directory: the same bytes in the old place, no trace left."""
+    for given in (RECEIPT, "."):
+        planned = quarantine_place(checkpoint, tmp_path / "out", "abc")
+        move(planned, {})
+        receipt = receipt_at(planned.place.parent / given)
+
+        told = bring_back(receipt, dry_run=True)
+        assert told.source == checkpoint
+        assert not checkpoint.exists()
+        bring_back(receipt)
+
+        assert (checkpoint / "adapter_model.safetensors").read_bytes() == b"weights"
+        assert not (tmp_path / DIRECTORY).exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("taken", "something else lies there by now"),
+        ("directory gone", "its directory is gone"),
+        ("moved on", "is not in its quarantine"),
+        ("receipt torn", "cannot be read"),
+    ],
+)
+def test_undo_writes_over_nothing(checkpoint: Path, tmp_path: Path, what: str, said: str):
+    """Where it cannot be brought back, nothing is moved and one sentence says why."""
+    planned = quarantine_place(checkpoint, tmp_path / "out", "abc")
+    move(planned, {})
+    receipt = planned.place.parent / RECEIPT
+    if what == "taken":
+        checkpoint.mkdir()
+    elif what == "directory gone":
+        checkpoint.parent.rmdir()
+    elif what == "moved on":
+        planned.place.rename(tmp_path / "elsewhere")
+    else:
+        receipt.write_bytes(receipt.read_bytes()[:20])
+
+    with pytest.raises(RepairError, match=said):
+        bring_back(receipt)
+
+    assert receipt.exists()
+    assert what == "moved on" or planned.place.exists()
+
+
+def test_a_receipt_elsewhere_is_none_of_a_quarantine(tmp_path: Path):
+    """A `receipt.json` of somebody else is not taken for one of ours."""
+    (tmp_path / RECEIPT).write_text("{}", encoding="utf-8")
+
+    assert receipt_at(tmp_path / RECEIPT) is None
+    assert receipt_at(tmp_path / "nowhere") is None
+
+
 def test_a_root_that_is_a_link_is_followed(checkpoint: Path, tmp_path: Path):
     """The directory is on the disk it points at, and so is the quarantine beside it."""
     link = tmp_path / "home" / "out"
@@ -138,7 +199,14 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from sentinel.errors import RepairError
-from sentinel.repairs.quarantine import move, quarantine_place
+from sentinel.repairs.quarantine import (
+    DIRECTORY,
+    RECEIPT,
+    bring_back,
+    move,
+    quarantine_place,
+    receipt_at,
+)
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
