@@ -83,12 +83,22 @@ def check(
     model under the adapter, against which the adapter it begins from is held. Raises InputError
     when the configuration cannot be read or is no trainer's that is known here.
     """
-    config = read_config(path)
+    return check_config(read_config(path), rules=rules, machine=machine, base=base)
+
+
+def check_config(
+    config: TrainingConfig,
+    *,
+    rules: Sequence[Rule],
+    machine: Mapping[str, Setting] = MappingProxyType({}),
+    base: Path | None = None,
+) -> Checked:
+    """Ask the rules about a configuration that was read; relative paths in it lie beside it."""
     settings = {**machine, **config.settings}
     known_base = read_base(base) if base is not None else _base_named(config)
     start, note = _start(config, rules, base)
     past = past_after(start) if start is not None else ()
-    row = {"path": path_text(path), "layout": CONFIGURATION, "trainer": config.trainer}
+    row = {"path": path_text(config.path), "layout": CONFIGURATION, "trainer": config.trainer}
     verdict = _asked(row, settings, rules, base=known_base, past=past)
     notes = (*config.notes, note) if note else config.notes
     return Checked(config, settings, verdict, start, notes)

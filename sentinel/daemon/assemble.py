@@ -26,8 +26,10 @@ from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.pinning import PinSettings
 from sentinel.daemon.places import once_each, places_of, refuse_state_below
 from sentinel.daemon.planning import Planner
+from sentinel.daemon.preflighting import Preflight
 from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
+from sentinel.daemon.quarantining import Quarantining
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
@@ -187,9 +189,9 @@ def supervising(
             arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
             on_judged=_unheard(on_judged),
         )
+        quarantining = Quarantining(run_id=run_id, roots=watched, journal=journal, teller=teller)
         repairer = Repairer(
             run_id=run_id,
-            roots=watched,
             journal=journal,
             teller=teller,
             planner=_planner(settings),
@@ -206,6 +208,14 @@ def supervising(
             launcher=launcher,
             attending=attending,
             repairer=repairer,
+            quarantining=quarantining,
+            preflight=Preflight(
+                settings,
+                rules=rules,
+                base=base.path if base else None,
+                teller=teller,
+                on_note=on_note,
+            ),
             teller=teller,
             on_note=on_note,
         )
@@ -217,6 +227,7 @@ def supervising(
             launcher=launcher,
             attending=attending,
             repairer=repairer,
+            quarantining=quarantining,
             beginning=beginning,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
             hanging=_hanging(settings, config, watched, teller),

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sentinel.checkpoint import path_text
 from sentinel.daemon.attending import Attending
 from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.launching import Launcher, RunSettings
+from sentinel.daemon.preflighting import Preflight
 from sentinel.daemon.process import TrainerProcess
+from sentinel.daemon.quarantining import Quarantining
 from sentinel.daemon.repairing import Repairer, step_order
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
@@ -54,6 +57,8 @@ class Beginning:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
+        quarantining: Quarantining,
+        preflight: Preflight,
         teller: Teller,
         on_note: Callable[[str], None],
     ) -> None:
@@ -64,6 +69,8 @@ class Beginning:
         self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
+        self._quarantining = quarantining
+        self._preflight = preflight
         self._teller = teller
         self._on_note = on_note
         self._reports_only = settings.policy == "report"
@@ -173,12 +180,34 @@ class Beginning:
             if not self._reports_only:
                 return self._elsewhere(chosen, last, where)
             self._say(last, f"{where}; started all the same, as told", "begin")
+        before = self._before(last, chosen)
+        if before is not None:
+            return before
         return self._journal.plan_attempt(
             self._run_id,
             parent=chosen.checkpoint_id if chosen is not None else None,
             command=self._settings.command,
             plan=None,
         )
+
+    def _before(self, last: Attempt | None, chosen: Judged | None) -> Plan | int | None:
+        """Say what is wrong before step 1; return how it begins instead, None for as told."""
+        number = last.attempt + 1 if last else 1
+        before = self._preflight.told(number, chosen.path if chosen else None)
+        asking = self._repairer.acting(before.findings)
+        if self._reports_only or not asking:
+            return None
+        if self._settings.policy == "stop":
+            self._say(last, "not started for what was found; the policy is to stop", "begin")
+            return self._settings.exit_codes.stopped_by_policy
+        start = before.start
+        if start is not None and any(found.scope == "content" for found in asking):
+            where = f"'{path_text(start.checkpoint.path)}', from which it would begin"
+            self._say(last, f"{where}, is {start.verdict.level}; name another", "begin")
+            return self._settings.exit_codes.gave_up
+        if start is not None:  # somewhere else, and no recipe moves a start to there
+            return None
+        return self._repairer.plan_first(asking, chosen, number)
 
     def _elsewhere(self, chosen: Judged, last: Attempt | None, where: str) -> Plan | int:
         """Begin from another checkpoint than the one the user's command names."""
@@ -194,7 +223,7 @@ class Beginning:
 
     def _finish_quarantine(self) -> None:
         if not self._reports_only:
-            self._repairer.finish_quarantine()
+            self._quarantining.finish()
 
     def _drain(self) -> None:
         self._attending.drain_aloud(self._settings.verdict_timeout_s, self._on_note)

@@ -120,7 +120,7 @@ class Hooks:
     # -- from a verdict to an intent ----------------------------------------------------------
 
     def _fire(self, judged: Judged) -> None:
-        if not acting(judged, self._act_on):
+        if not acting(judged.findings, self._act_on):
             return
         at_s = written_s(judged.path)
         if at_s is None:
@@ -191,7 +191,7 @@ class Hooks:
             if since_s <= hook.again_after_s:
                 return HookResult.good("was not run again: it has just worked for this run")
         self._journal.intend(action.run_id, BEGUN, action.key, {})
-        asked = (*acting(judged, self._act_on), *judged.findings)[0]
+        asked = (*acting(judged.findings, self._act_on), *judged.findings)[0]
         values = _values(judged, asked)
         return CommandRun.start(
             [filled(word, values) for word in hook.command],

@@ -41,17 +41,19 @@ class Planner:
         failures: Mapping[str, int],
         before: Plan | None,
         number: int,
+        begun: bool = True,
     ) -> Plan | None:
         """Return how to go on after some faulty checkpoints, None when no way is left.
 
-        ``before`` is the plan that began the attempt, ``number`` the next attempt's.
+        ``before`` is the plan that began the attempt, ``number`` the next attempt's; ``begun``
+        says that there was one.
         """
         plan = make_plan(
             findings,
             starts=[_start(judged) for judged in starts],
             failures=failures,
             faulty_step=max((j.step for j in faulty if j.step is not None), default=None),
-            now=self._now(faulty, before),
+            now=replace(self._now(faulty, before), begun=begun),
             device=_device(faulty),
             recipe=self.recipe,
         )

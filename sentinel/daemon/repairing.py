@@ -1,36 +1,29 @@
-"""What happens between a faulty attempt and the next one: quarantine and a plan.
+"""What happens between a faulty attempt and the next one: which checkpoints ask, and the plan.
 
-Both are read from and written to the journal, so that doing them again after a kill ends in the
-same place: a quarantine that is done is skipped, a plan is made from the same facts.
+All of it is read from the journal, so that planning again after a kill makes the same plan.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.hanging import HANG
-from sentinel.daemon.journal import Action, Attempt, Journal, Judged
+from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
 from sentinel.daemon.telling import Teller
-from sentinel.errors import RepairError
 from sentinel.formats.configs.reader import LATEST
-from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.plan import START, Plan
-from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
-from sentinel.verdict import Finding, Verdict
+from sentinel.verdict import Finding
 
 HUNG = "hung"
 """The outcome of an attempt that was stopped since it showed no progress."""
 
 
-def acting(judged: Judged | Verdict, act_on: frozenset[str]) -> tuple[Finding, ...]:
+def acting(findings: Iterable[Finding], act_on: frozenset[str]) -> tuple[Finding, ...]:
     """Return the findings on which sentinel acts by itself.
 
     Critical ones of certain rules (counted on the bytes, no threshold), and warnings too of
@@ -38,7 +31,7 @@ def acting(judged: Judged | Verdict, act_on: frozenset[str]) -> tuple[Finding, .
     """
     return tuple(
         found
-        for found in judged.findings
+        for found in findings
         if (found.severity == "critical" and found.safety == "certain")
         or (found.severity in {"critical", "warning"} and found.rule in act_on)
     )
@@ -51,7 +44,6 @@ class Repairer:
         self,
         *,
         run_id: str,
-        roots: Sequence[Path],
         journal: Journal,
         teller: Teller,
         planner: Planner | None,
@@ -60,7 +52,6 @@ class Repairer:
         pinned: Pinned | None = None,
     ) -> None:
         self._run_id = run_id
-        self._roots = tuple(roots)
         self._journal = journal
         self._pinned = pinned or Pinned(None, teller)
         self._past = Past(journal, run_id, pinned=self._pinned.path)
@@ -110,35 +101,11 @@ class Repairer:
 
     def asks(self, judged: Judged) -> bool:
         """Tell whether sentinel acts by itself on a checkpoint."""
-        return bool(acting(judged, self._act_on))
+        return bool(self.acting(judged.findings))
 
-    def quarantine(self, attempt: Attempt, faulty: Iterable[Judged]) -> None:
-        """Move the checkpoints with a grave content finding out of the trainer's reach."""
-        for judged in faulty:
-            if judged.target or judged.quarantined_to is not None:
-                continue
-            root = self._outermost(judged.path)
-            place = quarantine_place(judged.path, root, judged.checkpoint_id)
-            action = self._journal.intend(
-                self._run_id,
-                "quarantine",
-                judged.checkpoint_id,
-                {
-                    "source": str(place.source),
-                    "place": str(place.place),
-                    "attempt": attempt.attempt,
-                    "checkpoint_id": judged.checkpoint_id,
-                    "rules": [found.rule for found in judged.findings],
-                    "reason": judged.findings[0].message if judged.findings else "",
-                },
-            )
-            if action.state == "intent":
-                self._carry_out(action)
-
-    def finish_quarantine(self) -> None:
-        """Carry out what was begun before a kill; the trainer must not be alive."""
-        for action in self._journal.open_actions(self._run_id, "quarantine"):
-            self._carry_out(action)
+    def acting(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Return the findings on which sentinel acts by itself in this run."""
+        return acting(findings, self._act_on)
 
     def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
         """Return how to go on after this attempt, or the sentence that says why not.
@@ -164,7 +131,7 @@ class Repairer:
         if len(series) - self._spent >= self._max_attempts:
             return f"gave up after {len(series)} attempts that ended faulty"
         failures = _failures(series)
-        findings = [found for judged in faulty for found in acting(judged, self._act_on)]
+        findings = [found for judged in faulty for found in self.acting(judged.findings)]
         plan = self._planner.plan(
             findings,
             faulty=faulty,
@@ -190,6 +157,34 @@ class Repairer:
         self._tell_plan(plan, last.attempt)
         return plan
 
+    def plan_first(
+        self, findings: Sequence[Finding], chosen: Judged | None, number: int
+    ) -> Plan | None:
+        """Return how the user's own start begins with what the findings ask for changed.
+
+        ``chosen`` is the checkpoint it begins from, None for a training that begins anew. None is
+        returned where nothing can be changed: then it is started as told.
+        """
+        asking = [found for found in findings if "resume" in found.remedy]
+        if self._planner is None or not asking:
+            return None
+        plan = self._planner.plan(
+            asking,
+            faulty=(),
+            starts=[] if chosen is None else [chosen],
+            failures={},
+            before=None,
+            number=number,
+            begun=chosen is not None,
+        )
+        changes = plan and (plan.precision or plan.compute or plan.settings or plan.target)
+        if plan is None or not changes:
+            return None
+        if plan.target is None and not self._past.on_disk():  # nothing is in the way where it goes
+            plan = replace(plan, output=None, copy=None)
+        self._tell_plan(plan, number)
+        return plan
+
     def plan_before_start(self, chosen: Judged) -> Plan | str:
         """Return how to begin when the checkpoint the trainer would load is not usable."""
         if self._planner is None:
@@ -197,7 +192,7 @@ class Repairer:
         known = [judged for judged in self._past.beside(chosen.path) if _before(judged, chosen)]
         last = self._journal.last_attempt(self._run_id)
         plan = self._planner.plan(
-            acting(chosen, self._act_on),
+            self.acting(chosen.findings),
             faulty=[chosen],
             starts=known,
             failures={},
@@ -262,48 +257,6 @@ class Repairer:
             return None
         newest = max(self._past.on_disk(), key=step_order, default=None)
         return None if newest is None or newest.target else newest
-
-    def _outermost(self, checkpoint: Path) -> Path:
-        """Return the outermost of the trainer's directories that a checkpoint lies in."""
-        around = [root for root in self._roots if checkpoint.is_relative_to(root)]
-        return min(around or self._roots, key=lambda root: len(root.parts))
-
-    # -- doing and saying -------------------------------------------------------------------------
-
-    def _carry_out(self, action: Action) -> None:
-        detail = action.detail
-        source, place = Path(str(detail["source"])), Path(str(detail["place"]))
-        checkpoint_id = str(detail["checkpoint_id"])
-        try:
-            self._refuse_another(source, checkpoint_id)
-            move(Quarantine(source, place), detail)
-        except RepairError as error:
-            self._journal.done(action, {"failed": str(error)})
-            message = str(error)
-        else:
-            self._journal.quarantined(checkpoint_id, place)
-            self._journal.done(action)
-            message = f"quarantined '{source.name}' to '{place}'"
-        self._teller.tell(
-            "action",
-            message,
-            attempt=int(str(detail["attempt"])),
-            about=("quarantine", checkpoint_id),
-            checkpoint_id=checkpoint_id,
-        )
-
-    def _refuse_another(self, source: Path, checkpoint_id: str) -> None:
-        """Refuse to move what was written under the faulty checkpoint's name since."""
-        if not os.path.lexists(source):
-            return
-        lies = identity_or_own(source, open_checkpoint(source).members)
-        if not self._journal.is_judged_as(checkpoint_id, lies):
-            raise RepairError(
-                "checkpoint",
-                where=f"'{source}'",
-                fact="is not the one that was judged faulty any more, so it stays where it is",
-                todo="nothing is to be done; it is judged by itself",
-            )
 
     def _tell_plan(self, plan: Plan, attempt: int) -> None:
         self._teller.tell(

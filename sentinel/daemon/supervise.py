@@ -22,6 +22,7 @@ from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
+from sentinel.daemon.quarantining import Quarantining
 from sentinel.daemon.repairing import HUNG, Repairer
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller, ended_words
@@ -65,6 +66,7 @@ class Supervisor:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
+        quarantining: Quarantining,
         beginning: Beginning,
         prover: Prover,
         hanging: Hanging,
@@ -78,6 +80,7 @@ class Supervisor:
         self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
+        self._quarantining = quarantining
         self._beginning = beginning
         self._teller = teller
         self._on_note = on_note
@@ -108,7 +111,7 @@ class Supervisor:
         ended_badly = (
             code in self._codes.model_dump().values() or self._attending.signal is not None
         )
-        return badly and self._settings.recipe is not None
+        return ended_badly and self._settings.recipe is not None
 
     def foresee(self) -> Foreseen:
         """Return what a resume of an ended run would do; nothing is moved or started."""
@@ -210,7 +213,7 @@ class Supervisor:
         """
         if faulty:  # else it hung, and what it wrote before says nothing of that
             self._prover.prove(attempt, ended=True)
-        self._repairer.quarantine(attempt, faulty)
+        self._quarantining.move_away(attempt, faulty)
         outcome = "faulty" if faulty else HUNG
         self._journal.attempt_ended(attempt, exit_code=None, outcome=outcome)
         if self._settings.policy == "stop" and not asked:

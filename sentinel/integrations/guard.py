@@ -221,7 +221,7 @@ class Guard:
         judged = [judgement for judgement in tried if judgement is not None]
         worst = max(judged, key=lambda one: LEVELS.index(one.verdict.level), default=None)
         self._newest = worst or self._newest
-        asking = [found for one in judged for found in acting(one.verdict, self._act_on)]
+        asking = [found for one in judged for found in acting(one.verdict.findings, self._act_on)]
         if asking and self._stops and not self._stopped:
             self._stopped = True
             rules = ", ".join(dict.fromkeys(found.rule for found in asking))

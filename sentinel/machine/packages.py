@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
 
 from sentinel.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIBRARIES = (
     "torch",
@@ -36,6 +34,7 @@ LIBRARIES = (
 """Distributions that trainings rest on, and this one."""
 
 _TIMEOUT_S = 60
+_LONGEST_LINE = 4096
 _PROGRAM = """
 import json, sys
 from importlib import metadata
@@ -92,6 +91,37 @@ def versions_of(python: Path, names: Iterable[str] = LIBRARIES) -> tuple[str, di
             fact=f"did not tell what is installed for it ({type(error).__name__})",
             todo="give the `python` of the trainer's environment",
         ) from error
+
+
+def interpreter_of(command: Sequence[str], directory: Path) -> Path | None:
+    """Return the interpreter that a command runs in: itself, or that of a script's first line.
+
+    None where that cannot be told: a shell's script, a launcher that is no Python.
+    """
+    program = _found(command[0], directory) if command else None
+    if program is None or _is_python(program):
+        return program
+    try:
+        with program.open("rb") as file:
+            first = file.readline(_LONGEST_LINE)
+    except OSError:
+        return None
+    words = first.removeprefix(b"#!").decode(errors="replace").split()
+    if not first.startswith(b"#!") or not words:
+        return None
+    named = words[1:2] if PurePath(words[0]).name == "env" else words[:1]
+    interpreter = _found(named[0], directory) if named else None
+    return interpreter if interpreter is not None and _is_python(interpreter) else None
+
+
+def _found(word: str, directory: Path) -> Path | None:
+    where = str(directory / word) if PurePath(word).name != word else word
+    found = shutil.which(where)
+    return None if found is None else Path(found)
+
+
+def _is_python(program: Path) -> bool:
+    return program.name.removesuffix(".exe").startswith("python")
 
 
 def version_settings(found: dict[str, str]) -> dict[str, str]:

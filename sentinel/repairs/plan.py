@@ -84,13 +84,15 @@ class Plan:
 class Now:
     """What the run has now: precision of what is trained and of the forward pass, settings.
 
-    ``before`` is the plan that began the attempt, None for the user's own start.
+    ``before`` is the plan that began the attempt, None for the user's own start; ``begun`` says
+    that there was one, and that something may be lost by beginning anew.
     """
 
     precision: Precision | None = None
     compute: Precision | None = None
     settings: Settings = field(default_factory=dict)
     before: Plan | None = None
+    begun: bool = True
 
 
 def make_plan(
@@ -141,6 +143,7 @@ def make_plan(
         why=chosen.why + _told_words(settings),
         has_place=place is not None,
         lost=lost,
+        begun=now.begun,
     )
     return Plan(
         rules=tuple(dict.fromkeys(found.rule for found in findings)),
@@ -216,9 +219,12 @@ def _reason(
     why: str,
     has_place: bool,
     lost: int | None,
+    begun: bool,
 ) -> str:
     """Return where it begins and why there, in what, with what state, and what the user loses."""
     resume = recipe.resume
+    if target is None and not begun:
+        return f"begin at step 0 {why}"
     if target is None:
         cause = "no good checkpoint lies before the fault"
         if resume.keep is None and resume.drop is None:

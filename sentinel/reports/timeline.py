@@ -84,8 +84,8 @@ def render_log(
 ) -> None:
     """Print what happened to one run, attempt by attempt.
 
-    Findings are told with their checkpoint; other events stand where they happened. On a
-    terminal it is a table an attempt, in a pipe one line a row.
+    Findings are told with their checkpoint; those before step 1, and other events, stand where they
+    happened. On a terminal it is a table an attempt, in a pipe one line a row.
     """
     moments = story(checkpoints, events)
     if not moments:
@@ -106,7 +106,11 @@ def story(checkpoints: Sequence[CheckpointRow], events: Sequence[EventRow]) -> l
         if event.kind == "finding" and event.rule:
             rules.setdefault(event.checkpoint_id, []).append(event.rule)
     told = sorted(
-        (_of_event(event) for event in events if event.kind != "finding"),
+        (
+            _of_event(event)
+            for event in events
+            if event.kind != "finding" or not event.checkpoint_id
+        ),
         key=lambda moment: (moment.attempt, moment.at),
     )
     moments: list[Moment] = []

@@ -12,6 +12,7 @@ from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
+from sentinel.daemon.quarantining import Quarantining
 from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.telling import Teller
 from sentinel.formats.opening import open_checkpoint
@@ -38,9 +39,14 @@ class Repairs:
             log, self.run_id, lambda event: self.told.append(event.message), on_note=print
         )
         self.pins = PinStore(place / "pins")
-        self.repairer = Repairer(
+        self.quarantining = Quarantining(
             run_id=self.run_id,
             roots=[place / root for root in roots],
+            journal=self.journal,
+            teller=teller,
+        )
+        self.repairer = Repairer(
+            run_id=self.run_id,
             journal=self.journal,
             teller=teller,
             planner=Planner(
@@ -176,7 +182,7 @@ def test_the_faulty_one_is_moved_once(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     for _ in range(2):
-        one.repairer.quarantine(attempt, [faulty])
+        one.quarantining.move_away(attempt, [faulty])
 
     place = one.place / ".sentinel-quarantine" / faulty.checkpoint_id / "checkpoint-10"
     assert place.is_dir()
@@ -190,7 +196,7 @@ def test_never_below_a_directory_of_the_trainers(repairs):
     one = repairs(roots=("out/lora", "out"))
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True, under="out/lora")
-    one.repairer.quarantine(attempt, [faulty])
+    one.quarantining.move_away(attempt, [faulty])
 
     assert (one.place / ".sentinel-quarantine" / faulty.checkpoint_id).is_dir()
     assert not (one.place / "out" / ".sentinel-quarantine").exists()
@@ -202,7 +208,7 @@ def test_another_checkpoint_under_the_name_is_not_moved(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     one.replace(faulty.path)
-    one.repairer.quarantine(attempt, [faulty])
+    one.quarantining.move_away(attempt, [faulty])
 
     assert faulty.path.is_dir()
     assert "is not the one that was judged faulty" in one.told[0]
@@ -218,7 +224,7 @@ def test_no_restart_into_the_fault(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     (one.place / ".sentinel-quarantine").write_text("a file in the way")
-    one.repairer.quarantine(attempt, [faulty])
+    one.quarantining.move_away(attempt, [faulty])
 
     plan = one.repairer.plan(attempt, [faulty])
 
@@ -289,7 +295,9 @@ def test_what_sentinel_acts_on(repairs, severity, safety, named, acts):
     found = Finding("a-rule", severity, "text", safety=safety)
     judged = replace(one.judged(1, 10), findings=(found,))
 
-    assert acting(judged, frozenset({"a-rule"} if named else ())) == ((found,) if acts else ())
+    assert acting(judged.findings, frozenset({"a-rule"} if named else ())) == (
+        (found,) if acts else ()
+    )
 
 
 def test_the_loss_to_compare_with_is_one_that_was_real(repairs):
@@ -415,7 +423,7 @@ def test_a_faulty_checkpoint_that_was_brought_back_counts_as_faulty(repairs):
     one = repairs()
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
-    one.repairer.quarantine(attempt, [faulty])
+    one.quarantining.move_away(attempt, [faulty])
     assert one.past.on_disk() == []
     one.journal.checkpoint(faulty.checkpoint_id).quarantined_to.rename(faulty.path)
 
