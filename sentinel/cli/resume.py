@@ -52,7 +52,8 @@ def command(
     the command are shown.
 
     \b
-    Exit codes: those of `sentinel run`; with --dry-run 0, or 1 when there is no way on.
+    Exit codes: those of `sentinel run`; with --dry-run 0, or 1 when there is no
+    way on.
 
     \b
     Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -11,7 +12,13 @@ import pytest
 
 from sentinel.errors import ConfigError
 from sentinel.machine.limits import disk_at, watch_limits
-from sentinel.machine.packages import LIBRARIES, python_here, versions_here, versions_of
+from sentinel.machine.packages import (
+    LIBRARIES,
+    interpreter_of,
+    python_here,
+    versions_here,
+    versions_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +96,26 @@ def test_limits_of_watches_are_the_kernels():
 
     assert limits.watches
     assert limits.instances
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script's first line names its interpreter")
+def test_the_interpreter_of_a_command(tmp_path, monkeypatch):
+    """The command itself, or what a script's first line names; none for what is no Python."""
+    here = Path(sys.executable)
+    monkeypatch.setenv("PATH", str(here.parent), prepend=os.pathsep)
+    scripts = {
+        "direct": f"#!{here}\n",
+        "by_env": f"#!/usr/bin/env {here.name}\n",
+        "shell": "#!/bin/sh\n",
+        "nothing": "echo",
+        "torn": "#!",
+    }
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+
+    assert interpreter_of([str(here), "train.py"], tmp_path) == here
+    assert interpreter_of(["./direct", "train"], tmp_path) == here
+    assert interpreter_of(["./by_env"], tmp_path) == here
+    for words in (["./shell"], ["./nothing"], ["./torn"], ["bash", "x.sh"], ["no-such"], []):
+        assert interpreter_of(words, tmp_path) is None
