@@ -6,24 +6,20 @@ same place: a quarantine that is done is skipped, a plan is made from the same f
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sentinel.daemon.candidates import identity_or_own
 from sentinel.daemon.hanging import HANG
-from sentinel.daemon.journal import Action, Attempt, Journal, Judged
+from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
+from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.telling import Teller
-from sentinel.errors import RepairError
 from sentinel.formats.configs.reader import LATEST
-from sentinel.formats.opening import open_checkpoint
 from sentinel.repairs.plan import START, Plan
-from sentinel.repairs.quarantine import Quarantine, move, quarantine_place
 from sentinel.verdict import Finding, Verdict
 
 HUNG = "hung"
@@ -60,7 +56,6 @@ class Repairer:
         pinned: Pinned | None = None,
     ) -> None:
         self._run_id = run_id
-        self._roots = tuple(roots)
         self._journal = journal
         self._pinned = pinned or Pinned(None, teller)
         self._past = Past(journal, run_id, pinned=self._pinned.path)
@@ -68,6 +63,13 @@ class Repairer:
         self._planner = planner
         self._act_on = act_on
         self._max_attempts = max_attempts
+        self._quarantiner = Quarantiner(
+            run_id=run_id,
+            roots=roots,
+            journal=journal,
+            teller=teller,
+            shared=planner.recipe.resume.shared if planner else "",
+        )
 
     # -- the repair of an attempt, from its first intent to the next start --------------------
 
@@ -93,31 +95,11 @@ class Repairer:
 
     def quarantine(self, attempt: Attempt, faulty: Iterable[Judged]) -> None:
         """Move the checkpoints with a grave content finding out of the trainer's reach."""
-        for judged in faulty:
-            if judged.target or judged.quarantined_to is not None:
-                continue
-            root = self._outermost(judged.path)
-            place = quarantine_place(judged.path, root, judged.checkpoint_id)
-            action = self._journal.intend(
-                self._run_id,
-                "quarantine",
-                judged.checkpoint_id,
-                {
-                    "source": str(place.source),
-                    "place": str(place.place),
-                    "attempt": attempt.attempt,
-                    "checkpoint_id": judged.checkpoint_id,
-                    "rules": [found.rule for found in judged.findings],
-                    "reason": judged.findings[0].message if judged.findings else "",
-                },
-            )
-            if action.state == "intent":
-                self._carry_out(action)
+        self._quarantiner.quarantine(attempt, faulty)
 
     def finish_quarantine(self) -> None:
         """Carry out what was begun before a kill; the trainer must not be alive."""
-        for action in self._journal.open_actions(self._run_id, "quarantine"):
-            self._carry_out(action)
+        self._quarantiner.finish()
 
     def plan(self, attempt: Attempt, faulty: Sequence[Judged]) -> Plan | str:
         """Return how to go on after this attempt, or the sentence that says why not."""
@@ -219,48 +201,6 @@ class Repairer:
             return None
         newest = max(self._past.on_disk(), key=step_order, default=None)
         return None if newest is None or newest.target else newest
-
-    def _outermost(self, checkpoint: Path) -> Path:
-        """Return the outermost of the trainer's directories that a checkpoint lies in."""
-        around = [root for root in self._roots if checkpoint.is_relative_to(root)]
-        return min(around or self._roots, key=lambda root: len(root.parts))
-
-    # -- doing and saying -------------------------------------------------------------------------
-
-    def _carry_out(self, action: Action) -> None:
-        detail = action.detail
-        source, place = Path(str(detail["source"])), Path(str(detail["place"]))
-        checkpoint_id = str(detail["checkpoint_id"])
-        try:
-            self._refuse_another(source, checkpoint_id)
-            move(Quarantine(source, place), detail)
-        except RepairError as error:
-            self._journal.done(action, {"failed": str(error)})
-            message = str(error)
-        else:
-            self._journal.quarantined(checkpoint_id, place)
-            self._journal.done(action)
-            message = f"quarantined '{source.name}' to '{place}'"
-        self._teller.tell(
-            "action",
-            message,
-            attempt=int(str(detail["attempt"])),
-            about=("quarantine", checkpoint_id),
-            checkpoint_id=checkpoint_id,
-        )
-
-    def _refuse_another(self, source: Path, checkpoint_id: str) -> None:
-        """Refuse to move what was written under the faulty checkpoint's name since."""
-        if not os.path.lexists(source):
-            return
-        lies = identity_or_own(source, open_checkpoint(source).members)
-        if not self._journal.is_judged_as(checkpoint_id, lies):
-            raise RepairError(
-                "checkpoint",
-                where=f"'{source}'",
-                fact="is not the one that was judged faulty any more, so it stays where it is",
-                todo="nothing is to be done; it is judged by itself",
-            )
 
     def _tell_plan(self, plan: Plan, attempt: int) -> None:
         self._teller.tell(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sentinel.formats.settings import Setting
+from sentinel.repairs.estimating import factored, known
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding
 
 Settings = Mapping[str, Setting]
@@ -34,11 +35,12 @@ def settle(findings: Sequence[Finding], now: Settings) -> Settled:
     by_name: dict[str, list[tuple[str, object]]] = {}
     for finding in sorted(findings, key=_gravity, reverse=True):
         for name, wish in _wishes(finding).items():
-            by_name.setdefault(name, []).append((finding.rule, wish))
+            meant = factored(name, wish, now)
+            by_name.setdefault(meant, []).append((finding.rule, wish))
     settings: dict[str, Setting] = {}
     said: list[str] = []
     for name, wishes in by_name.items():
-        value, notes = _weigh(name, wishes, now.get(name))
+        value, notes = _weigh(name, wishes, known(name, now))
         said += notes
         if value is not None and not same(value, now.get(name)):
             settings[name] = value

@@ -101,6 +101,9 @@ def test_a_resume_begins_from_a_copy_without_the_optimizer_state(bench):
     second = [row for row in rows if row.attempt == 2]
     assert [row.step for row in second] == [30, 40, 50, 60]  # the copy is no checkpoint of its own
     assert second[0].parent == good.checkpoint_id
+    # Each is compared with the one before it, so that only the first was in another precision.
+    changed = [event for event in bench.log().events if event.rule == "precision-changed"]
+    assert [event.checkpoint_id for event in changed] == [second[0].checkpoint_id]
 
 
 def test_settings_that_a_finding_asks_for_take_effect(bench, tmp_path):
@@ -108,7 +111,9 @@ def test_settings_that_a_finding_asks_for_take_effect(bench, tmp_path):
     rule = tmp_path / "rate-too-high.yaml"
     rule.write_text(RULE, encoding="utf-8")
     stand_in = CONFIG["stand_in"] | {"fault": "none", "fault_from": 1000, "linger_at_rate": 1.0}
-    workspace = Workspace(bench, lora_weight_dtype="FLOAT_32", stand_in=stand_in)
+    optimizer = {"optimizer": "ADAMW"}  # Prodigy's rate is not to be lowered
+    changes = {"lora_weight_dtype": "FLOAT_32", "optimizer": optimizer}
+    workspace = Workspace(bench, **changes, stand_in=stand_in)
 
     ran = workspace.run("--rules", str(rule))
 
