@@ -93,7 +93,8 @@ def _weigh(
     if factors and not _is_number(number):
         said.append(f"{name} is not known, so it cannot be multiplied by {min(factors):g}")
     elif factors:
-        number = value = float(number) * min(factors)  # type: ignore[arg-type]  # a number
+        product = float(number) * min(factors)  # type: ignore[arg-type]  # a number
+        number = value = float(f"{product:.12g}")  # 0.01 and no 0.010000000000000002
     for low, high in ranges:
         number = value = min(max(float(number), low), high) if _is_number(number) else low  # type: ignore[arg-type]  # a number
     return value, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,9 @@ NAN = Finding(rule="nan-values", severity="critical", message="2 of 4 tensors ho
 class Repairs:
     """One run's repairer, and checkpoints that are recorded as judged."""
 
-    def __init__(self, place: Path, saves, *, roots: tuple[str, ...] = ("out",)) -> None:
+    def __init__(
+        self, place: Path, saves, *, roots: tuple[str, ...] = ("out",), resume=None
+    ) -> None:
         self.place, self.saves = place, saves
         self.journal = Journal(place / "state" / "journal.sqlite")
         self.run_id = self.journal.bind_run((place / "out",))
@@ -44,7 +47,9 @@ class Repairs:
             journal=self.journal,
             teller=teller,
             planner=Planner(
-                Recipe.model_validate({"id": "toy", "title": "Toy", "resume": {"keep": {}}}),
+                Recipe.model_validate(
+                    {"id": "toy", "title": "Toy", "resume": resume or {"keep": {}}}
+                ),
                 roots=tuple(place / root for root in roots),
                 asked=Asked(begins="latest"),
             ),
@@ -183,6 +188,58 @@ def test_the_faulty_one_is_moved_once(repairs):
     assert not faulty.path.exists()
     assert one.journal.checkpoint(faulty.checkpoint_id).quarantined_to == place
     assert len(one.told) == 1
+
+
+def shared(repairs) -> Repairs:
+    """A run of a trainer that keeps one optimizer state beside its saves, the newest one's."""
+    one = repairs(resume={"into": "new", "drop": {}, "shared": "optimizer.pt"})
+    (one.place / "out").mkdir()
+    (one.place / "out" / "optimizer.pt").write_bytes(b"moments")
+    return one
+
+
+def test_a_shared_state_goes_with_the_newest_save(repairs):
+    """ai-toolkit would load the faulty save's moments with the good one that is left."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    one.judged(1, 10)
+    faulty = one.judged(1, 20, faulty=True)
+    for _ in range(2):
+        one.repairer.quarantine(attempt, [faulty])
+
+    moved = one.place / ".sentinel-quarantine" / f"{faulty.checkpoint_id}-optimizer.pt"
+    assert (moved / "optimizer.pt").read_bytes() == b"moments"
+    assert json.loads((moved / "receipt.json").read_text())["rules"] == ["nan-values"]
+    assert not (one.place / "out" / "optimizer.pt").exists()
+    assert one.journal.checkpoint(faulty.checkpoint_id).quarantined_to.name == "checkpoint-20"
+    assert len(one.told) == 2
+
+
+def test_a_shared_state_stays_with_a_newer_save(repairs):
+    """It belongs to what was saved last, whatever came before."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    one.judged(1, 20)
+    one.repairer.quarantine(attempt, [faulty])
+
+    assert (one.place / "out" / "optimizer.pt").exists()
+
+
+def test_a_shared_state_written_anew_is_not_moved(repairs, monkeypatch):
+    """Begun before a kill, and meanwhile the trainer ran without sentinel: said, and left alone."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    faulty = one.judged(1, 20, faulty=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("sentinel.daemon.quarantining.Quarantiner._carry_out", lambda *_: None)
+        one.repairer.quarantine(attempt, [faulty])
+    (one.place / "out" / "optimizer.pt").write_bytes(b"other moments")
+    one.repairer.finish_quarantine()
+
+    assert (one.place / "out" / "optimizer.pt").read_bytes() == b"other moments"
+    assert not faulty.path.exists()
+    assert any("is not the one that was judged faulty" in message for message in one.told)
 
 
 def test_never_below_a_directory_of_the_trainers(repairs):

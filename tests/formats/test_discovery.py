@@ -154,6 +154,17 @@ def test_candidate_at_takes_this_very_path(write) -> None:
     assert candidate_at(path / "gone.safetensors") is None
 
 
+def test_descriptions_before_the_first_step_are_no_adapter(write) -> None:
+    """Axolotl's output directory before it saved: an adapter's description beside the model's."""
+    root = write.root / "out"
+    root.mkdir()
+    (root / "adapter_config.json").write_text("{}")
+    assert candidate_at(root).layout == "peft"
+    (root / "config.json").write_text("{}")
+
+    assert candidate_at(root) is None
+
+
 @pytest.mark.parametrize(
     ("path", "group", "step"),
     [

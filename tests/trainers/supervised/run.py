@@ -37,7 +37,7 @@ from check import FACTS, commit_of, interpreter_of, lines_of  # noqa: E402 - a n
 from telling import told  # noqa: E402
 
 PROBES = HERE.parent / "probes"
-NAMES = ("llama_factory", "axolotl", "onetrainer")
+NAMES = ("llama_factory", "axolotl", "onetrainer", "ai_toolkit")
 TIMEOUT_S = 900
 VERSIONS = """
 import importlib.metadata as known, json
