@@ -21,7 +21,7 @@ def _case(**train: object) -> Case:
         "save": {"dtype": "bf16", "save_every": 10, "max_step_saves_to_keep": 9},
         "train": {
             "dtype": "bf16",
-            "steps": 60,
+            "steps": 40,
             "disable_sampling": True,
             "gradient_checkpointing": False,
             "noise_scheduler": "flowmatch",

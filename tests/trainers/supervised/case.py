@@ -12,8 +12,9 @@ class Case:
     """One training with a fault in it.
 
     ``files`` are the user's by their path, ``command`` the words after the interpreter; in both
-    `{base}`, `{here}` and `{checkout}` stand for the small language model, the directory of the
-    case and the trainer's. ``act_on`` are rules that may stop the training though their fault is
+    `{base}`, `{here}`, `{checkout}` and `{python}` stand for the small language model, the
+    directory of the case, the trainer's, and its interpreter; what lies in `bin/` can be run by its
+    name. ``act_on`` are rules that may stop the training though their fault is
     only likely.
     """
 

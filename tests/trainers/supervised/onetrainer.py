@@ -49,6 +49,7 @@ _ADAFACTOR = {
     "decay_rate": -0.8,
 }
 
+_ACT_ON = ("norm-explosion", "prodigy-stuck", "adafactor-scale-parameter", "stalled-elements")
 _BRAIN = {"lora_weight_dtype": "BFLOAT_16", "train_dtype": "BFLOAT_16"}
 _DYING = {
     "lora_weight_dtype": "FLOAT_16",
@@ -66,7 +67,7 @@ def _case(**changes: object) -> Case:
             "cat.json": json.dumps({**_COMMON, **changes}, indent=4),
         },
         command=("scripts/train.py", "--config-path", "{here}/cat.json"),
-        act_on=("norm-explosion", "prodigy-stuck", "adafactor-scale-parameter"),
+        act_on=_ACT_ON,
     )
 
 

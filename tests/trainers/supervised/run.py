@@ -37,7 +37,7 @@ from check import FACTS, commit_of, interpreter_of, lines_of  # noqa: E402 - a n
 from telling import told  # noqa: E402
 
 PROBES = HERE.parent / "probes"
-NAMES = ("llama_factory", "axolotl", "onetrainer", "ai_toolkit")
+NAMES = ("llama_factory", "axolotl", "onetrainer", "ai_toolkit", "simpletuner")
 TIMEOUT_S = 900
 VERSIONS = """
 import importlib.metadata as known, json
@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, metavar="TRAINERS_DIR")
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--only", default="", help="cases whose name contains this; no facts")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="a directory for the trainings' files")
     return parser.parse_args()
 
@@ -100,17 +100,23 @@ def _supervise(name: str, trainer: Trainer, checkout: Path, place: Path, *, only
             facts[title] = _one(case, started, place / name / title.replace(" ", "-"))
             took_s = time.monotonic() - began_s
             print(f"{name}, {title}: {facts[title]} in {took_s:.0f} s", file=sys.stderr, flush=True)
-    if not only:
-        done = subprocess.run([python, "-c", VERSIONS], capture_output=True, check=True)
-        said = {
-            "repository": trainer.repository,
-            "commit": commit_of(checkout),
-            "versions": json.loads(done.stdout),
-            "cases": facts,
-        }
-        text = "\n".join(lines_of(said))
-        (FACTS / f"supervised_{name}.json").write_text(text + "\n", encoding="utf-8")
+    done = subprocess.run([python, "-c", VERSIONS], capture_output=True, check=True)
+    said = {
+        "repository": trainer.repository,
+        "commit": commit_of(checkout),
+        "versions": json.loads(done.stdout),
+    }
+    _keep(FACTS / f"supervised_{name}.json", said, facts)
     return not any(one["exit_code"] for one in facts.values())
+
+
+def _keep(path: Path, said: dict[str, object], facts: dict[str, dict[str, object]]) -> None:
+    """Write what came of the cases; others stay where the same trainer said them."""
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    is_same = all(before.get(name) == value for name, value in said.items())
+    kept = before["cases"] if is_same else {}
+    text = "\n".join(lines_of({**said, "cases": {**kept, **facts}}))
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _one(case: Case, started: Started, here: Path) -> dict[str, object]:
@@ -119,7 +125,12 @@ def _one(case: Case, started: Started, here: Path) -> dict[str, object]:
         shutil.rmtree(here)
     here.mkdir(parents=True)
     base = _base(started.place.parent) if started.trainer.wants_base else None
-    filled = {"{base}": str(base), "{here}": str(here), "{checkout}": str(started.checkout)}
+    filled = {
+        "{base}": str(base),
+        "{here}": str(here),
+        "{checkout}": str(started.checkout),
+        "{python}": started.python,
+    }
 
     def fill(text: str) -> str:
         for name, value in filled.items():
@@ -129,6 +140,7 @@ def _one(case: Case, started: Started, here: Path) -> dict[str, object]:
     for path, text in case.files.items():
         (here / path).parent.mkdir(parents=True, exist_ok=True)
         (here / path).write_text(fill(text), encoding="utf-8")
+        (here / path).chmod(0o755 if path.startswith("bin/") else 0o644)
     settings = {"act_on": list(case.act_on), "backoff_s": 0.1, "settle_s": 0.2}
     (here / "sentinel.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     state = here / "state"
@@ -139,7 +151,12 @@ def _one(case: Case, started: Started, here: Path) -> dict[str, object]:
         code = subprocess.run(
             [sys.executable, "-m", "sentinel", "run", *options, "--", *command],
             cwd=started.checkout if started.trainer.at_checkout else here,
-            env={**os.environ, **started.environment, "SUPERVISED_HERE": str(here)},
+            env={
+                **os.environ,
+                **started.environment,
+                "SUPERVISED_HERE": str(here),
+                "PATH": os.pathsep.join([str(here / "bin"), os.environ["PATH"]]),
+            },
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,

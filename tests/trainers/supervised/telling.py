@@ -44,7 +44,7 @@ def _attempt(log: RunLog, number: int, place: Path) -> dict[str, object]:
 def _changes(event: EventRow, place: Path) -> Iterator[str]:
     diff = str(event.detail.get("diff", ""))
     for line in diff.splitlines():
-        if _CHANGED.fullmatch(line):
+        if _CHANGED.fullmatch(line) and re.search(r"\w", line):
             yield re.sub(r"\s+", " ", line.replace(f"{place}/", ""))
 
 
