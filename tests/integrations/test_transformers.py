@@ -17,9 +17,9 @@ pytest.importorskip("peft")
 
 from integrations.training import EVERY, STEPS, trainer  # noqa: E402
 from sentinel.config import Config  # noqa: E402
-from sentinel.daemon.places import places_of  # noqa: E402
 from sentinel.daemon.guarding import guarding_directory, is_guarded  # noqa: E402
 from sentinel.daemon.journal import Journal  # noqa: E402
+from sentinel.daemon.places import places_of  # noqa: E402
 from sentinel.daemon.process_tree import MARK  # noqa: E402
 from sentinel.errors import ConfigError  # noqa: E402
 from sentinel.health.query import fetch, read  # noqa: E402
