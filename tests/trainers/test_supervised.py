@@ -12,7 +12,7 @@ import pytest
 from laying import FACTS
 
 DOCS = FACTS.parents[2] / "docs" / "trainers.md"
-NAMES = ("ai_toolkit", "axolotl", "llama_factory", "onetrainer")
+NAMES = ("ai_toolkit", "axolotl", "llama_factory", "onetrainer", "simpletuner")
 FOUND = {
     name: json.loads((FACTS / f"supervised_{name}.json").read_text(encoding="utf-8"))
     for name in NAMES

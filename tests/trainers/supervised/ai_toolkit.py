@@ -7,9 +7,6 @@ from types import MappingProxyType
 import yaml
 from case import Case, Trainer
 
-_ADAMW = {"optimizer": "adamw", "lr": 1.0}
-_PRODIGY = {"optimizer": "prodigy", "lr": 1.0, "optimizer_params": {"d0": 0.3}}
-
 
 def _case(**train: object) -> Case:
     process = {
@@ -42,7 +39,5 @@ TRAINER = Trainer(
     paths=("",),
     feeds="feeds_ai_toolkit",
     at_checkout=True,
-    cases=MappingProxyType(
-        {"learning rate 1": _case(**_ADAMW), "Prodigy from 0.3": _case(**_PRODIGY)}
-    ),
+    cases=MappingProxyType({"learning rate 1": _case(optimizer="adamw", lr=1.0)}),
 )

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,16 +106,23 @@ def _supervise(name: str, trainer: Trainer, checkout: Path, place: Path, *, only
         "commit": commit_of(checkout),
         "versions": json.loads(done.stdout),
     }
-    _keep(FACTS / f"supervised_{name}.json", said, facts)
+    _keep(FACTS / f"supervised_{name}.json", said, facts, known=trainer.cases)
     return not any(one["exit_code"] for one in facts.values())
 
 
-def _keep(path: Path, said: dict[str, object], facts: dict[str, dict[str, object]]) -> None:
-    """Write what came of the cases; others stay where the same trainer said them."""
+def _keep(
+    path: Path,
+    said: dict[str, object],
+    facts: dict[str, dict[str, object]],
+    *,
+    known: Collection[str],
+) -> None:
+    """Write what came of the cases; other known ones stay where the same trainer said them."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     is_same = all(before.get(name) == value for name, value in said.items())
     kept = before["cases"] if is_same else {}
-    text = "\n".join(lines_of({**said, "cases": {**kept, **facts}}))
+    cases = {title: one for title, one in {**kept, **facts}.items() if title in known}
+    text = "\n".join(lines_of({**said, "cases": cases}))
     path.write_text(f"{text}\n", encoding="utf-8")
 
 
