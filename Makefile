@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
 
-.PHONY: demo test test-slow test-alone fuzz trainers-check corpus lint format docs clean
+.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -37,6 +37,11 @@ test-alone:
 # TRAINERS_DIR (OneTrainer, SimpleTuner, sd-scripts, ...), and renews tests/trainers/facts/.
 trainers-check: $(VENV)/.installed
 	$(BIN)/python tests/trainers/check.py $(TRAINERS_DIR)
+
+# Whole trainings by those trainers under `sentinel run`, each with a fault, on a CPU; renews
+# tests/trainers/facts/supervised_*.json. KEEP=DIR keeps the trainings' files.
+trainers-supervised: $(VENV)/.installed
+	$(BIN)/python tests/trainers/supervised/run.py $(TRAINERS_DIR) $(if $(KEEP),--keep $(KEEP))
 
 # Writes every layout with its own library, healthy and faulty, scans all of it, and renews the
 # figures. CORPUS_DIR keeps the files; left empty they go when they are counted.

@@ -29,7 +29,7 @@ from sentinel.daemon.planning import Planner
 from sentinel.daemon.preflighting import Preflight
 from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
-from sentinel.daemon.quarantining import Quarantining
+from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.repairing import Repairer
 from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
 from sentinel.daemon.settle import Settling
@@ -189,7 +189,13 @@ def supervising(
             arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
             on_judged=_unheard(on_judged),
         )
-        quarantining = Quarantining(run_id=run_id, roots=watched, journal=journal, teller=teller)
+        quarantiner = Quarantiner(
+            run_id=run_id,
+            roots=watched,
+            journal=journal,
+            teller=teller,
+            shared=settings.recipe.resume.shared if settings.recipe else "",
+        )
         repairer = Repairer(
             run_id=run_id,
             journal=journal,
@@ -208,7 +214,7 @@ def supervising(
             launcher=launcher,
             attending=attending,
             repairer=repairer,
-            quarantining=quarantining,
+            quarantiner=quarantiner,
             preflight=Preflight(
                 settings,
                 rules=rules,
@@ -227,7 +233,7 @@ def supervising(
             launcher=launcher,
             attending=attending,
             repairer=repairer,
-            quarantining=quarantining,
+            quarantiner=quarantiner,
             beginning=beginning,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
             hanging=_hanging(settings, config, watched, teller),

@@ -13,7 +13,7 @@ from sentinel.daemon.journal import Attempt, Journal, Judged
 from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.preflighting import Preflight
 from sentinel.daemon.process import TrainerProcess
-from sentinel.daemon.quarantining import Quarantining
+from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.repairing import Repairer, step_order
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller
@@ -57,7 +57,7 @@ class Beginning:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
-        quarantining: Quarantining,
+        quarantiner: Quarantiner,
         preflight: Preflight,
         teller: Teller,
         on_note: Callable[[str], None],
@@ -69,7 +69,7 @@ class Beginning:
         self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
-        self._quarantining = quarantining
+        self._quarantiner = quarantiner
         self._preflight = preflight
         self._teller = teller
         self._on_note = on_note
@@ -223,7 +223,7 @@ class Beginning:
 
     def _finish_quarantine(self) -> None:
         if not self._reports_only:
-            self._quarantining.finish()
+            self._quarantiner.finish()
 
     def _drain(self) -> None:
         self._attending.drain_aloud(self._settings.verdict_timeout_s, self._on_note)

@@ -11,9 +11,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sentinel.checkpoint import Identity, Member, identity, path_text
+from sentinel.checkpoint import Checkpoint, Identity, Member, identity, path_text
 from sentinel.daemon.arrivals import Arrived
 from sentinel.errors import SentinelError
+from sentinel.formats.layouts import plain
 from sentinel.formats.naming import is_temporary, shard_of
 from sentinel.formats.opening import Candidate, candidate_at, discover, stat_members
 
@@ -96,6 +97,18 @@ class Candidates:
             if os.path.lexists(place) and note not in self._noted:
                 self._noted.add(note)
                 self._on_note(note)
+
+
+def is_none_by_now(candidate: Candidate, opened: Checkpoint) -> bool:
+    """Tell whether a directory turned out to be no checkpoint, now that more lies in it.
+
+    A trainer that prepares its output directory writes one file after the other. What cannot be
+    listed stays a candidate.
+    """
+    lost_its_layout = candidate.layout != plain.NAME and opened.layout == plain.NAME
+    if not lost_its_layout or candidate_at(candidate.path) is not None:
+        return False
+    return candidate.path.is_dir() and os.access(candidate.path, os.R_OK | os.X_OK)
 
 
 def lying(candidate: Candidate) -> Identity:

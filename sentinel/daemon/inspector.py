@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Identity, path_text
 from sentinel.daemon.arrivals import Arrived
-from sentinel.daemon.candidates import Candidates, identity_or_own, lying
+from sentinel.daemon.candidates import Candidates, identity_or_own, is_none_by_now, lying
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.lineage import Lineage
 from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
@@ -213,6 +213,9 @@ class Inspector:
             self._known(path, lies)
             return None
         checkpoint = open_checkpoint(path)
+        if is_none_by_now(waiting.candidate, checkpoint):
+            self._drop(path)
+            return None
         seen = identity_or_own(path, checkpoint.members)
         if self._journal.is_judged(run_id, seen):
             self._known(path, lies)
@@ -224,11 +227,8 @@ class Inspector:
             complete=checkpoint.complete,
             closed=self._all_closed(checkpoint),
         )
-        if isinstance(state, Pending):
-            self._again(waiting, state.again_in_s)
-            return None
-        if held:
-            self._again(waiting, 0.0)
+        if isinstance(state, Pending) or held:
+            self._again(waiting, state.again_in_s if isinstance(state, Pending) else 0.0)
             return None
         return self._judge(replace(waiting, lies=lies), checkpoint, seen)
 

@@ -154,9 +154,8 @@ class Journal:
         return {run_id: tuple(paths) for run_id, paths in found.items()}
 
     def remember_command(self, run_id: str, told: Mapping[str, object]) -> None:
-        """Write down how the user started a run (JSON-ready): a later resume starts it so."""
+        """Write down how the user started a run (JSON-ready); the last one is `last_started`."""
         with self._transaction() as db:
-            # Replaced, not updated: the row's number tells which run was started last.
             db.execute("INSERT OR REPLACE INTO command VALUES (?, ?)", (run_id, json.dumps(told)))
 
     def command(self, run_id: str) -> Mapping[str, object] | None:
@@ -165,7 +164,7 @@ class Journal:
         return json.loads(rows[0]["told"]) if rows else None
 
     def last_started(self) -> str | None:
-        """Return the run that was started last, None when none was."""
+        """Return the run that was started last (a row replaced is the newest), None for none."""
         rows = self._rows("SELECT run_id FROM command ORDER BY rowid DESC LIMIT 1")
         return str(rows[0]["run_id"]) if rows else None
 

@@ -22,7 +22,7 @@ from sentinel.daemon.launching import Launcher, RunSettings
 from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
-from sentinel.daemon.quarantining import Quarantining
+from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.repairing import HUNG, Repairer
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller, ended_words
@@ -66,7 +66,7 @@ class Supervisor:
         launcher: Launcher,
         attending: Attending,
         repairer: Repairer,
-        quarantining: Quarantining,
+        quarantiner: Quarantiner,
         beginning: Beginning,
         prover: Prover,
         hanging: Hanging,
@@ -80,7 +80,7 @@ class Supervisor:
         self._launcher = launcher
         self._attending = attending
         self._repairer = repairer
-        self._quarantining = quarantining
+        self._quarantiner = quarantiner
         self._beginning = beginning
         self._teller = teller
         self._on_note = on_note
@@ -213,7 +213,7 @@ class Supervisor:
         """
         if faulty:  # else it hung, and what it wrote before says nothing of that
             self._prover.prove(attempt, ended=True)
-        self._quarantining.move_away(attempt, faulty)
+        self._quarantiner.move_away(attempt, faulty)
         outcome = "faulty" if faulty else HUNG
         self._journal.attempt_ended(attempt, exit_code=None, outcome=outcome)
         if self._settings.policy == "stop" and not asked:

@@ -20,6 +20,9 @@ CLEAN_UNTIL_FIXED = 2
 WORSE = 1.1
 """A loss this many times the one before the repair is called worse."""
 
+NOISY = 3
+"""So many last losses must be worse: that of one step of a diffusion model tells little."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -50,18 +53,19 @@ def verify(
     if not readable:
         return None
     newest = readable[-1]
-    numbers = (loss_before, newest.loss)
+    losses = [judged.loss for judged in readable if _finite(judged.loss)]
+    numbers = (loss_before, losses[-1] if losses else newest.loss)
     refuted = _refuted(plan, readable, effect)
     if refuted is not None:
         return Proof(*refuted, *numbers)
     if len(readable) < CLEAN_UNTIL_FIXED and not ended:
         return None
     many = f"{len(readable)} checkpoint{'s' if len(readable) > 1 else ''}"
-    fact = f"{', '.join(plan.rules)} is gone from {many} up to {_place(newest)}"
+    fact = f"{', '.join(plan.rules)} is gone from {many} up to {_place(_newest_step(readable))}"
     # A loss a few steps after a resume tells little; at the end it is what the repair was for.
-    if ended and _finite(loss_before) and _finite(newest.loss):
-        fact += f", loss {loss_before:.3f} -> {newest.loss:.3f}"
-        if (newest.loss or 0.0) > WORSE * (loss_before or 0.0):
+    if ended and _finite(loss_before) and losses:
+        fact += f", loss {loss_before:.3f} -> {losses[-1]:.3f}"
+        if min(filter(None, losses[-NOISY:]), default=0.0) > WORSE * (loss_before or 0.0):
             return Proof("worse", fact, *numbers)
     return Proof("fixed", fact, *numbers)
 
@@ -100,6 +104,11 @@ def _without_effect(plan: Plan, judged: Judged, effect: Effect) -> str | None:
 def _falls_short(seen: str, wanted: Precision) -> bool:
     """Tell whether a precision is less than was asked for; fp32 has all that bf16 has."""
     return seen != wanted and seen not in {"fp32", "no"}
+
+
+def _newest_step(judged: Sequence[Judged]) -> Judged:
+    """Return the newest that has a step: a last save may lie in a directory without one."""
+    return next((one for one in reversed(judged) if one.step is not None), judged[-1])
 
 
 def _place(judged: Judged) -> str:

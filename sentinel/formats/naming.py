@@ -1,7 +1,9 @@
 """What the names of checkpoints tell: the step, the run they belong to, and what is no checkpoint.
 
-Sources of the patterns: Transformers' `PREFIX_CHECKPOINT_DIR`, sd-scripts'
-`STEP_FILE_NAME` and `EPOCH_FILE_NAME`, Transformers' and llama.cpp's sharded file names.
+Sources of the patterns: Transformers' `PREFIX_CHECKPOINT_DIR`, sd-scripts' `STEP_FILE_NAME` and
+`EPOCH_FILE_NAME`, SimpleTuner's `checkpoint-N-rolling`, Transformers' and llama.cpp's sharded file
+names, `backup` and `save` of OneTrainer's modules/trainer/GenericTrainer.py, and Lightning's
+`ModelCheckpoint`.
 """
 
 from __future__ import annotations
@@ -11,12 +13,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-_STEP = re.compile(r"(?P<stem>.*?)[-_.]?(?:global_?step|checkpoint|step)s?[-_=]?(?P<step>\d{1,15})")
+_STEP = re.compile(
+    r"(?P<stem>.*?)[-_.]?(?:global_?step|checkpoint|step)s?[-_=]?(?P<step>\d{1,15})"
+    r"(?:-rolling)?"
+)
 _NUMBERED = re.compile(r"(?P<stem>.+?)[-_](?P<step>\d{6,15})")
+_ONETRAINER = re.compile(
+    r"(?P<prefix>.*?)\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-(?P<kind>backup|save)"
+    r"-(?P<step>\d{1,15})-\d{1,9}-\d{1,15}"
+)
+_LIGHTNING = re.compile(r"(?:(?:.*[-_])?(?:epoch|step)=\d+.*|last(?:-v\d+)?)\.ckpt")
 _SHARD = re.compile(
     r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.gguf)"
 )
 _SUFFIXES = (".safetensors", ".gguf")
+STATE = "-state"
+"""What sd-scripts adds to a save's name for the directory of its training state."""
 COMPANIONS = "_embeddings"
 """What OneTrainer adds to a save's name for the directory of its text embeddings."""
 
@@ -55,7 +67,7 @@ def step_of(name: str) -> int | None:
     A bare number of six digits or more counts too: sd-scripts puts the epoch there, which
     orders a run's files as well as a step does.
     """
-    match = _STEP.fullmatch(name) or _NUMBERED.fullmatch(name)
+    match = _ONETRAINER.fullmatch(name) or _STEP.fullmatch(name) or _NUMBERED.fullmatch(name)
     return int(match["step"]) if match else None
 
 
@@ -65,9 +77,18 @@ def group_of(path: Path) -> str:
     ``out/checkpoint-300`` belongs to ``out``, as does a last save into ``out`` itself;
     ``out/cat-step00000300.safetensors`` and ``out/cat.safetensors`` belong to ``out/cat``; an
     adapter's own folder inside a step keeps its name: ``out/checkpoint-300/critic`` belongs to
-    ``out/critic``.
+    ``out/critic``. OneTrainer's backups belong to the directory they lie in and its saves to their
+    prefix, whatever the time in their names, Lightning's to the directory; sd-scripts' states are a
+    run beside that of its files.
     """
     stem = _stem(path)
+    if stem.endswith(STATE) and stem != STATE:
+        return group_of(path.with_name(stem.removesuffix(STATE))) + STATE
+    dated = _ONETRAINER.fullmatch(stem)
+    if dated and dated["kind"] == "save":
+        return str(path.parent / f"{dated['prefix']}save")
+    if dated or _LIGHTNING.fullmatch(stem):
+        return str(path.parent)
     match = _STEP.fullmatch(stem) or _NUMBERED.fullmatch(stem)
     if match:
         return str(path.parent / match["stem"]) if match["stem"] else str(path.parent)

@@ -83,7 +83,8 @@ class Resume(_Frozen):
     """How the trainer is started again: ``into`` its own directory or a fresh one.
 
     ``keep`` is with the saved optimizer state, ``drop`` without it, ``restart`` from step 0. A
-    trainer that has neither of the first two cannot resume.
+    trainer that has neither of the first two cannot resume. ``shared`` is a file beside the saves
+    that belongs to the newest of them: it leaves with that one.
     """
 
     into: Literal["same", "new"] = "same"
@@ -91,6 +92,7 @@ class Resume(_Frozen):
     drop: Route | None = None
     restart: Route = Field(default_factory=Route)
     weights: str = ""
+    shared: str = ""
 
 
 class Change(_Frozen):

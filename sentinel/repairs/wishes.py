@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sentinel.formats.settings import Setting
+from sentinel.repairs.estimating import factored, known
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding
 
 Settings = Mapping[str, Setting]
@@ -34,11 +35,12 @@ def settle(findings: Sequence[Finding], now: Settings) -> Settled:
     by_name: dict[str, list[tuple[str, object]]] = {}
     for finding in sorted(findings, key=_gravity, reverse=True):
         for name, wish in _wishes(finding).items():
-            by_name.setdefault(name, []).append((finding.rule, wish))
+            meant = factored(name, wish, now)
+            by_name.setdefault(meant, []).append((finding.rule, wish))
     settings: dict[str, Setting] = {}
     said: list[str] = []
     for name, wishes in by_name.items():
-        value, notes = _weigh(name, wishes, now.get(name))
+        value, notes = _weigh(name, wishes, known(name, now))
         said += notes
         if value is not None and not same(value, now.get(name)):
             settings[name] = value
@@ -91,7 +93,8 @@ def _weigh(
     if factors and not _is_number(number):
         said.append(f"{name} is not known, so it cannot be multiplied by {min(factors):g}")
     elif factors:
-        number = value = float(number) * min(factors)  # type: ignore[arg-type]  # a number
+        product = float(number) * min(factors)  # type: ignore[arg-type]  # a number
+        number = value = float(f"{product:.12g}")  # 0.01 and no 0.010000000000000002
     for low, high in ranges:
         number = value = min(max(float(number), low), high) if _is_number(number) else low  # type: ignore[arg-type]  # a number
     return value, said

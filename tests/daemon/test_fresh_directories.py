@@ -101,6 +101,9 @@ def test_a_resume_begins_from_a_copy_without_the_optimizer_state(bench):
     second = [row for row in rows if row.attempt == 2]
     assert [row.step for row in second] == [30, 40, 50, 60]  # the copy is no checkpoint of its own
     assert second[0].parent == good.checkpoint_id
+    # Each is compared with the one before it, so that only the first was in another precision.
+    changed = [event for event in bench.log().events if event.rule == "precision-changed"]
+    assert [event.checkpoint_id for event in changed] == [second[0].checkpoint_id]
 
 
 def test_settings_that_a_finding_asks_for_take_effect(bench, tmp_path):
@@ -108,7 +111,9 @@ def test_settings_that_a_finding_asks_for_take_effect(bench, tmp_path):
     rule = tmp_path / "rate-too-high.yaml"
     rule.write_text(RULE, encoding="utf-8")
     stand_in = CONFIG["stand_in"] | {"fault": "none", "fault_from": 1000, "linger_at_rate": 1.0}
-    workspace = Workspace(bench, lora_weight_dtype="FLOAT_32", stand_in=stand_in)
+    optimizer = {"optimizer": "ADAMW"}  # Prodigy's rate is not to be lowered
+    changes = {"lora_weight_dtype": "FLOAT_32", "optimizer": optimizer}
+    workspace = Workspace(bench, **changes, stand_in=stand_in)
 
     ran = workspace.run("--rules", str(rule))
 
@@ -203,40 +208,45 @@ def test_a_kill_anywhere_leads_to_the_same_end(bench, number, when):
     assert workspace.config.read_text() == workspace.text
 
 
-@pytest.mark.slow
+@pytest.mark.trainer
 def test_a_real_peft_training_is_resumed_in_a_precision_that_works(bench):
-    """Transformers and PEFT in fp16: Adam's state dies by itself, and what follows is resumed.
+    """Transformers and PEFT in fp16: Adam's second moment vanishes by itself, and sentinel acts.
 
-    The copy lacks optimizer.pt and scheduler.pt, the resumed steps count on from the target, and
-    nothing of what is trained then is in fp16.
+    The command is changed in its precision and its directory only; the copy lacks optimizer.pt and
+    scheduler.pt, the resumed steps count on from the target, and nothing trained then is in fp16.
     """
     for library in ("torch", "transformers", "peft"):
         pytest.importorskip(library)
-    trainer = [
-        *(sys.executable, str(PROGRAMS / "peft_script.py"), "--output_dir", "out"),
-        *("--dtype", "float16", "--optim", "adamw_torch_fused", "--learning_rate", "1e-2"),
-        *("--lr_scheduler_type", "constant", "--max_steps", "100", "--save_steps", "10"),
+    options = [
+        *("--optim", "adamw_torch_fused", "--learning_rate", "2e-3"),
+        *("--lr_scheduler_type", "constant", "--max_steps", "40", "--save_steps", "10"),
         *("--logging_steps", "5", "--use_cpu", "true"),
         *("--per_device_train_batch_size", "4", "--report_to", "none", "--disable_tqdm", "true"),
     ]
+    trainer = [sys.executable, str(PROGRAMS / "peft_script.py"), *options]
+    config = bench.place / "sentinel.yaml"
+    config.write_text("act_on: [fp16-adam-about-to-die]\nbackoff_s: 0.05\n", encoding="utf-8")
+    given = ("--state", str(bench.state), "--config", str(config))
 
-    ran = bench.run("run", "--state", str(bench.state), "--", *trainer)
+    ran = bench.run("run", *given, "--", *trainer, "--output_dir", "out", "--dtype", "float16")
 
     assert ran.code == 0, ran.err
     log = bench.log()
     (plan,) = [event for event in log.events if event.kind == "plan"]
-    target, precision = plan.detail["target_step"], plan.detail["precision"]
+    target = plan.detail["target_step"]
     assert target > 0
-    assert precision in {"fp32", "bf16"}
-    copy = bench.place / "out-resumed" / "2" / f"checkpoint-{target}"
+    assert (plan.detail["precision"], plan.detail["optimizer"]) == ("fp32", "drop")
+    fresh = bench.place / "out-resumed" / "2"
+    copy = fresh / f"checkpoint-{target}"
     assert not (copy / "optimizer.pt").exists()
     assert not (copy / "scheduler.pt").exists()
     assert (bench.out / f"checkpoint-{target}" / "optimizer.pt").exists()
+    changed = ["--dtype", "float32", "--output_dir", str(fresh), "--resume_from_checkpoint"]
+    started = [event.message for event in log.events if event.kind == "attempt"]
+    assert started[-1].endswith(shlex.join([*trainer, *changed, str(copy)]))
     rows = [row for row in log.checkpoints if row.attempt == 2]
-    assert [row.step for row in rows] == list(range(target + 10, 101, 10))
-    # The Trainer loads an adapter's weights as fp32 whatever the base is loaded in.
-    assert {row.settings["precision.adapter"] for row in rows} <= {precision, "fp32"}
-    assert {row.settings["precision.training"] for row in rows} == {precision}
-    assert "faulty" not in {row.verdict for row in rows}
+    assert [row.step for row in rows] == list(range(target + 10, 41, 10))
+    assert {row.settings["precision.adapter"] for row in rows} == {"fp32"}
+    assert {row.verdict for row in rows} == {"healthy"}
     proofs = [event.detail["result"] for event in log.events if "result" in event.detail]
-    assert proofs == ["fixed"]
+    assert set(proofs) == {"fixed"}

@@ -125,6 +125,27 @@ def desk(tmp_path, rules):
         one.close()
 
 
+# -- what is none by now ----------------------------------------------------------------------
+
+
+def test_a_prepared_output_directory_is_no_torn_adapter(desk, saves):
+    """Axolotl writes the adapter's description first and the model's next, before any step.
+
+    Seen in between it looks like an adapter without weights; then it is none, and no verdict of
+    `unreadable` may come of it, nor may anything wait for one.
+    """
+    one = desk()
+    (one.out / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4}')
+    one.rescan()
+    assert one.work() == []
+    (one.out / "config.json").write_text('{"model_type": "llama"}')
+
+    assert one.settle() == []
+    assert (one.inspector.pending, one.inspector.unjudged) == (0, 0)
+    saves.folder(one.out / "checkpoint-10", 10)
+    assert [step for step, _ in one.look()] == [10]
+
+
 # -- readers that die --------------------------------------------------------------------------
 
 

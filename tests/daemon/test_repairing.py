@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sentinel.daemon.journal import Journal, Judged
 from sentinel.daemon.past import Past
 from sentinel.daemon.pinned import Pinned
 from sentinel.daemon.planning import Planner
-from sentinel.daemon.quarantining import Quarantining
+from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.repairing import Repairer, acting
 from sentinel.daemon.telling import Teller
 from sentinel.formats.opening import open_checkpoint
@@ -29,7 +30,9 @@ NAN = Finding(rule="nan-values", severity="critical", message="2 of 4 tensors ho
 class Repairs:
     """One run's repairer, and checkpoints that are recorded as judged."""
 
-    def __init__(self, place: Path, saves, *, roots: tuple[str, ...] = ("out",)) -> None:
+    def __init__(
+        self, place: Path, saves, *, roots: tuple[str, ...] = ("out",), resume=None
+    ) -> None:
         self.place, self.saves = place, saves
         self.journal = Journal(place / "state" / "journal.sqlite")
         self.run_id = self.journal.bind_run((place / "out",))
@@ -39,18 +42,21 @@ class Repairs:
             log, self.run_id, lambda event: self.told.append(event.message), on_note=print
         )
         self.pins = PinStore(place / "pins")
-        self.quarantining = Quarantining(
+        self.quarantiner = Quarantiner(
             run_id=self.run_id,
             roots=[place / root for root in roots],
             journal=self.journal,
             teller=teller,
+            shared=(resume or {}).get("shared", ""),
         )
         self.repairer = Repairer(
             run_id=self.run_id,
             journal=self.journal,
             teller=teller,
             planner=Planner(
-                Recipe.model_validate({"id": "toy", "title": "Toy", "resume": {"keep": {}}}),
+                Recipe.model_validate(
+                    {"id": "toy", "title": "Toy", "resume": resume or {"keep": {}}}
+                ),
                 roots=tuple(place / root for root in roots),
                 asked=Asked(begins="latest"),
             ),
@@ -182,7 +188,7 @@ def test_the_faulty_one_is_moved_once(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     for _ in range(2):
-        one.quarantining.move_away(attempt, [faulty])
+        one.quarantiner.move_away(attempt, [faulty])
 
     place = one.place / ".sentinel-quarantine" / faulty.checkpoint_id / "checkpoint-10"
     assert place.is_dir()
@@ -191,12 +197,64 @@ def test_the_faulty_one_is_moved_once(repairs):
     assert len(one.told) == 1
 
 
+def shared(repairs) -> Repairs:
+    """A run of a trainer that keeps one optimizer state beside its saves, the newest one's."""
+    one = repairs(resume={"into": "new", "drop": {}, "shared": "optimizer.pt"})
+    (one.place / "out").mkdir()
+    (one.place / "out" / "optimizer.pt").write_bytes(b"moments")
+    return one
+
+
+def test_a_shared_state_goes_with_the_newest_save(repairs):
+    """ai-toolkit would load the faulty save's moments with the good one that is left."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    one.judged(1, 10)
+    faulty = one.judged(1, 20, faulty=True)
+    for _ in range(2):
+        one.quarantiner.move_away(attempt, [faulty])
+
+    moved = one.place / ".sentinel-quarantine" / f"{faulty.checkpoint_id}-optimizer.pt"
+    assert (moved / "optimizer.pt").read_bytes() == b"moments"
+    assert json.loads((moved / "receipt.json").read_text())["rules"] == ["nan-values"]
+    assert not (one.place / "out" / "optimizer.pt").exists()
+    assert one.journal.checkpoint(faulty.checkpoint_id).quarantined_to.name == "checkpoint-20"
+    assert len(one.told) == 2
+
+
+def test_a_shared_state_stays_with_a_newer_save(repairs):
+    """It belongs to what was saved last, whatever came before."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    faulty = one.judged(1, 10, faulty=True)
+    one.judged(1, 20)
+    one.quarantiner.move_away(attempt, [faulty])
+
+    assert (one.place / "out" / "optimizer.pt").exists()
+
+
+def test_a_shared_state_written_anew_is_not_moved(repairs, monkeypatch):
+    """Begun before a kill, and meanwhile the trainer ran without sentinel: said, and left alone."""
+    one = shared(repairs)
+    attempt = one.attempt()
+    faulty = one.judged(1, 20, faulty=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("sentinel.daemon.quarantining.Quarantiner._carry_out", lambda *_: None)
+        one.quarantiner.move_away(attempt, [faulty])
+    (one.place / "out" / "optimizer.pt").write_bytes(b"other moments")
+    one.quarantiner.finish()
+
+    assert (one.place / "out" / "optimizer.pt").read_bytes() == b"other moments"
+    assert not faulty.path.exists()
+    assert any("is not the one that was judged faulty" in message for message in one.told)
+
+
 def test_never_below_a_directory_of_the_trainers(repairs):
     """Of nested directories the outermost counts: beside the inner one a trainer still looks."""
     one = repairs(roots=("out/lora", "out"))
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True, under="out/lora")
-    one.quarantining.move_away(attempt, [faulty])
+    one.quarantiner.move_away(attempt, [faulty])
 
     assert (one.place / ".sentinel-quarantine" / faulty.checkpoint_id).is_dir()
     assert not (one.place / "out" / ".sentinel-quarantine").exists()
@@ -208,7 +266,7 @@ def test_another_checkpoint_under_the_name_is_not_moved(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     one.replace(faulty.path)
-    one.quarantining.move_away(attempt, [faulty])
+    one.quarantiner.move_away(attempt, [faulty])
 
     assert faulty.path.is_dir()
     assert "is not the one that was judged faulty" in one.told[0]
@@ -224,7 +282,7 @@ def test_no_restart_into_the_fault(repairs):
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
     (one.place / ".sentinel-quarantine").write_text("a file in the way")
-    one.quarantining.move_away(attempt, [faulty])
+    one.quarantiner.move_away(attempt, [faulty])
 
     plan = one.repairer.plan(attempt, [faulty])
 
@@ -423,7 +481,7 @@ def test_a_faulty_checkpoint_that_was_brought_back_counts_as_faulty(repairs):
     one = repairs()
     attempt = one.attempt()
     faulty = one.judged(1, 10, faulty=True)
-    one.quarantining.move_away(attempt, [faulty])
+    one.quarantiner.move_away(attempt, [faulty])
     assert one.past.on_disk() == []
     one.journal.checkpoint(faulty.checkpoint_id).quarantined_to.rename(faulty.path)
 

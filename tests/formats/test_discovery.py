@@ -154,6 +154,17 @@ def test_candidate_at_takes_this_very_path(write) -> None:
     assert candidate_at(path / "gone.safetensors") is None
 
 
+def test_descriptions_before_the_first_step_are_no_adapter(write) -> None:
+    """Axolotl's output directory before it saved: an adapter's description beside the model's."""
+    root = write.root / "out"
+    root.mkdir()
+    (root / "adapter_config.json").write_text("{}")
+    assert candidate_at(root).layout == "peft"
+    (root / "config.json").write_text("{}")
+
+    assert candidate_at(root) is None
+
+
 @pytest.mark.parametrize(
     ("path", "group", "step"),
     [
@@ -164,8 +175,19 @@ def test_candidate_at_takes_this_very_path(write) -> None:
         ("out/cat_000002000.safetensors", "out/cat", 2000),
         ("out/cat-v2.safetensors", "out/cat-v2", None),
         ("out/step_7", "out", 7),
+        ("out/checkpoint-30-rolling", "out", 30),
         ("out/checkpoint-300/critic", "out/critic", 300),
         ("m/model-00001-of-00002.safetensors", "m/model", None),
+        ("ws/backup/2026-01-02_03-04-05-backup-20-0-20", "ws/backup", 20),
+        ("ws/save/cat-2026-01-02_03-04-05-save-7-0-7.safetensors", "ws/save/cat-save", 7),
+        ("ws/save/2026-01-02_03-04-05-save-7-0-7.safetensors", "ws/save/save", 7),
+        ("ckpt/epoch=0-step=10.ckpt", "ckpt", None),
+        ("ckpt/cat-epoch=0.ckpt", "ckpt", None),
+        ("ckpt/last-v1.ckpt", "ckpt", None),
+        ("out/cat.ckpt", "out/cat.ckpt", None),
+        ("out/cat-step00000300-state", "out/cat-state", None),
+        ("out/cat-000012-state", "out/cat-state", None),
+        ("out/cat-state", "out/cat-state", None),
     ],
 )
 def test_names(path: str, group: str, step: int | None) -> None:

@@ -57,6 +57,36 @@ def test_the_graver_finding_wins_and_the_other_is_said():
     assert found.said == ("mild would have optimizer.learning_rate 2",)
 
 
+COEFFICIENT = "optimizer.args.d_coef"
+
+
+@pytest.mark.parametrize("name", ["PRODIGY", "prodigyopt.prodigy.Prodigy", "ProdigyPlus"])
+@pytest.mark.parametrize(("told", "lower"), [(None, 0.1), (0.5, 0.05)])
+def test_prodigy_keeps_its_rate_and_gets_a_lower_coefficient(name, told, lower):
+    """Its rate must stay 1.0; `d_coef`, 1.0 where nobody told it, makes its steps smaller."""
+    now = {"optimizer.name": name, RATE: 1.0} | ({} if told is None else {COEFFICIENT: told})
+
+    found = settle([wanting({"times": 0.1})], now).settings
+
+    assert found == {COEFFICIENT: pytest.approx(lower)}
+
+
+def test_a_value_for_prodigys_rate_stays_one():
+    """Stuck at AdamW's rate and grown: the rate becomes what it wants, the factor goes beside."""
+    now = {"optimizer.name": "prodigy", RATE: 1e-4}
+
+    found = settle([wanting(1.0, "stuck"), wanting({"times": 0.1}, "grown")], now).settings
+
+    assert found == {RATE: 1.0, COEFFICIENT: pytest.approx(0.1)}
+
+
+def test_d_adaptation_has_no_coefficient():
+    """Its authors say to lower the rate."""
+    now = {"optimizer.name": "DAdaptAdam", RATE: 1.0}
+
+    assert settle([wanting({"times": 0.1})], now).settings == {RATE: pytest.approx(0.1)}
+
+
 def test_a_factor_of_something_unknown_is_said():
     """Half of a rate that nobody knows is not guessed."""
     found = settled(wanting({"times": 0.5}))

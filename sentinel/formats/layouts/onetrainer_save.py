@@ -45,10 +45,7 @@ def recognise(place: Place) -> Candidate | None:
     marked = any(mark in header.metadata for mark in _MARKS)
     if not marked and not (named and any(is_adapter_key(one.name) for one in header.tensors)):
         return None
-    if named is None:
-        return place.candidate(NAME)
-    group = str(place.path.parent / f"{named['prefix']}save")
-    return Candidate(place.path, NAME, group, int(named["step"]))
+    return place.candidate(NAME)
 
 
 def members(path: Path) -> tuple[Member, ...]:

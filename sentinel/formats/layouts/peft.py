@@ -10,7 +10,13 @@ from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import files_at
 from sentinel.formats.layouts.hf_relatives import UNKNOWN, settings_of, trainer_of
-from sentinel.formats.layouts.parts import ADAPTER_WEIGHTS, PICKLED_ADAPTER, read_all, stat_parts
+from sentinel.formats.layouts.parts import (
+    ADAPTER_WEIGHTS,
+    MODEL_CONFIG,
+    PICKLED_ADAPTER,
+    read_all,
+    stat_parts,
+)
 from sentinel.formats.naming import step_of_path
 
 if TYPE_CHECKING:
@@ -27,8 +33,14 @@ _READ = _FILES | {training_arguments.NAME}
 
 
 def recognise(place: Place) -> Candidate | None:
-    """Take a directory with any of an adapter's files."""
-    return place.candidate(NAME) if place.files & _FILES else None
+    """Take a directory with any of an adapter's files, unless nothing was saved in it yet.
+
+    Axolotl writes the descriptions of adapter and model into its output directory before the
+    first step (`save_initial_configs` in its src/axolotl/train.py); PEFT writes weights first, and
+    no description of the model.
+    """
+    only_begun = place.files & _FILES == {adapter_config.NAME} and MODEL_CONFIG in place.files
+    return place.candidate(NAME) if place.files & _FILES and not only_begun else None
 
 
 def members(path: Path) -> tuple[Member, ...]:

@@ -1,5 +1,6 @@
 """A LoRA training as people write it, by Transformers and PEFT, small enough for any machine.
 
+It takes its base from `--model_name_or_path`, else makes one of random numbers.
 What is loaded in `--dtype float16` is trained in it, as PEFT did before 0.12 and does today where
 `autocast_adapter_dtype` is off: Adam's second moment rounds to zero and the update becomes NaN.
 """
@@ -11,13 +12,21 @@ from dataclasses import dataclass
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import Dataset
-from transformers import HfArgumentParser, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    HfArgumentParser,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
 WORDS = 64
 
 
 @dataclass
 class ModelArguments:
+    model_name_or_path: str | None = None
     dtype: str = "float32"
 
 
@@ -32,11 +41,8 @@ class Counting(Dataset):
         return {"input_ids": tokens, "labels": tokens}
 
 
-def main() -> None:
-    parser = HfArgumentParser((ModelArguments, TrainingArguments))
-    model_args, args = parser.parse_args_into_dataclasses()
-    torch.manual_seed(0)
-    config = LlamaConfig(
+def tiny() -> LlamaConfig:
+    return LlamaConfig(
         vocab_size=WORDS,
         hidden_size=32,
         intermediate_size=64,
@@ -44,7 +50,17 @@ def main() -> None:
         num_attention_heads=4,
         num_key_value_heads=4,
     )
-    base = LlamaForCausalLM(config).to(getattr(torch, model_args.dtype))
+
+
+def main() -> None:
+    parser = HfArgumentParser((ModelArguments, TrainingArguments))
+    model_args, args = parser.parse_args_into_dataclasses()
+    torch.manual_seed(0)
+    dtype = getattr(torch, model_args.dtype)
+    if model_args.model_name_or_path:
+        base = AutoModelForCausalLM.from_pretrained(model_args.model_name_or_path, dtype=dtype)
+    else:
+        base = LlamaForCausalLM(tiny()).to(dtype)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     model = get_peft_model(base, lora, autocast_adapter_dtype=False)
     trainer = Trainer(model=model, args=args, train_dataset=Counting())
