@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_callback import ProgressCallback
 
 _METRICS = ("loss", "grad_norm", "learning_rate", "eval_loss")
+_FIGURES = ("tokens", "tokens_per_s", "eta_s", "memory_bytes")
 
 
 class MetricsFile(TrainerCallback):
@@ -32,12 +32,15 @@ class MetricsFile(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
         """Write the line."""
+        if not state.is_world_process_zero:
+            return
         given = logs or {}
         numbers = {key: float(given[key]) for key in _METRICS if key in given}
         if not {"loss", "eval_loss"} & numbers.keys():
             return  # the closing summary, not a log
         finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
         line: dict[str, Any] = {"step": state.global_step, "epoch": state.epoch} | finite
+        line |= {key: given[key] for key in _FIGURES if key in given}
         if None in finite.values():
             line["non_finite"] = [key for key, value in finite.items() if value is None]
         with self.path.open("a", encoding="utf-8") as file:
@@ -55,6 +58,8 @@ class UpdateCount(TrainerCallback):
         self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any
     ) -> None:
         """Count the step just made; the scheduler has not moved on yet."""
+        if getattr(optimizer, "step_was_skipped", False):
+            return  # the gradient scaler met an overflow
         moved = self.estimates_rate or any(group["lr"] > 0 for group in optimizer.param_groups)
         if self.done is not None and moved:
             self.done += 1
@@ -71,14 +76,17 @@ class Intervals(TrainerCallback):
 class StopSignal(TrainerCallback):
     """End the training after the current step, with a checkpoint, when a signal came.
 
-    ``received`` is the first signal's number. A second signal has its usual effect.
+    ``received`` is the first signal's number. A second signal has its usual effect. ``done``
+    gets the number of every finished step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, done: list[int]) -> None:
         self.received: int | None = None
+        self.done = done
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint and the end."""
+        """Note the step; after a signal ask for a checkpoint and the end."""
+        self.done[:] = [state.global_step]
         if self.received is not None and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
@@ -100,38 +108,3 @@ class StopSignal(TrainerCallback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class PlainLines(TrainerCallback):
-    """Print one line a log, for files and pipes."""
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
-    ) -> None:
-        """Print the line."""
-        line = describe_log(state.global_step, state.max_steps, logs or {})
-        if line:
-            print(line, flush=True)
-
-
-class ProgressBar(ProgressCallback):
-    """Transformers' bar on a terminal, with our line a log above it."""
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
-    ) -> None:
-        """Write the line above the bar."""
-        line = describe_log(state.global_step, state.max_steps, logs or {})
-        if line and self.training_bar is not None:
-            self.training_bar.write(line)
-
-
-def describe_log(step: int, steps: int, logs: Mapping[str, Any]) -> str:
-    """Return a log as one line, empty for Transformers' closing summary."""
-    names = {"loss": "loss", "eval_loss": "eval loss", "grad_norm": "grad norm"}
-    parts = [f"{name} {float(logs[key]):.4g}" for key, name in names.items() if key in logs]
-    if not {"loss", "eval_loss"} & logs.keys():
-        return ""
-    if "learning_rate" in logs:
-        parts.append(f"lr {float(logs['learning_rate']):.3g}")
-    return f"step {step}/{steps}  " + "  ".join(parts)

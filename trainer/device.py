@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import RefusedError
+from .recipe import Recipe
+
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """CPU flags of bf16 matrix instructions in Linux' /proc/cpuinfo: x86 (two) and Arm."""
 
@@ -36,6 +39,22 @@ def current_device() -> Device:
     major, minor = torch.cuda.get_device_capability()
     # bf16 tensor cores came with compute capability 8.0 (NVIDIA's Ampere whitepaper).
     return Device("cuda", torch.cuda.get_device_name(), major >= 8, f"{major}.{minor}")  # noqa: PLR2004
+
+
+def check_precision(recipe: Recipe, device: Device) -> None:
+    """Refuse to compute in bf16 on a GPU that only emulates it; CPUs compute in anything."""
+    if device.type != "cuda" or device.bf16:
+        return
+    settings = {
+        "base.compute_dtype": recipe.base.compute_dtype,
+        "adapter.dtype": recipe.adapter.dtype,
+        "training.mixed_precision": recipe.training.mixed_precision,
+    }
+    for key, value in settings.items():
+        if value == "bf16":
+            fact = f"{device.name} (compute capability {device.capability}) has no bf16"
+            todo = "use base.compute_dtype fp16 with adapter.dtype fp32"
+            raise RefusedError(f"{key} bf16", fact, todo)
 
 
 def _cpu_facts() -> tuple[str, frozenset[str]]:

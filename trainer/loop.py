@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainingArguments
 
 from .callbacks import UpdateCount
@@ -18,8 +19,10 @@ from .checkpoints import staged
 from .device import Device
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
-from .optimizers import build_optimizer, build_schedule
+from .optimizers import build_optimizer, build_schedule, keep_state_precision
+from .progress import Speed
 from .recipe import Recipe
+from .sections.optimizer import OPTIMIZERS
 
 
 class LoopTrainer(Trainer):
@@ -34,12 +37,14 @@ class LoopTrainer(Trainer):
         *,
         facts: Facts,
         updates: UpdateCount,
+        speed: Speed,
         step: int,
         changed: Mapping[str, Any] | None,
         **kwargs: Any,
     ) -> None:
         self.facts = facts
         self.updates = updates
+        self.speed = speed
         self.start_step = step
         self.changed = changed
         super().__init__(**kwargs)
@@ -61,14 +66,37 @@ class LoopTrainer(Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Put the recipe's gradient scaler in place of accelerate's.
+
+        accelerate scales fp16 on every GPU and on no CPU; a scaler that is switched off passes
+        everything through.
+        """
+        super().create_accelerator_and_postprocess()
+        wanted = self.facts.recipe.training.grad_scaler
+        accelerator = self.accelerator
+        if self.args.fp16 and (not wanted or accelerator.scaler is None):
+            device = self.args.device.type
+            accelerator.scaler = torch.amp.GradScaler(device, enabled=wanted)
+            accelerator.native_amp = True
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count the tokens and do the parent's step."""
+        self.speed.count(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
     # ---- saving --------------------------------------------------------------------------
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save what the parent saves, whole or not at all, and the manifest last.
 
-        State of callbacks is left out: ours has none that the manifest does not carry.
+        State of callbacks is left out: ours has none that the manifest does not carry. A
+        schedule-free optimizer holds other weights while it trains than those it has found;
+        the found ones are saved, and the next step takes it back.
         """
         self.store_flos()
+        if callable(getattr(self.optimizer, "eval", None)):
+            self.optimizer.eval()
         with staged(Path(self.args.output_dir), self.state.global_step) as directory:
             self.save_model(str(directory), _internal_call=True)
             self._save_optimizer_and_scheduler(str(directory))
@@ -83,6 +111,12 @@ class LoopTrainer(Trainer):
                 updates_done=self.updates.done,
             )
 
+    def _save_scaler(self, output_dir: str) -> None:
+        """Save the gradient scaler's state, where there is one that scales."""
+        scaler = self.accelerator.scaler
+        if scaler is not None and scaler.is_enabled():
+            super()._save_scaler(output_dir)
+
     # ---- resuming ------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -95,10 +129,22 @@ class LoopTrainer(Trainer):
             return
         if self.changed is not None:
             super()._load_optimizer_and_scheduler(checkpoint)
+            self._keep_state_precision(Path(checkpoint) / "optimizer.pt")
             for group in self.optimizer.param_groups:
                 group.update(self.changed)
         if not self.facts.recipe.training.optimizer.estimates_rate:
             self._place_schedule()
+
+    def _keep_state_precision(self, file: Path) -> None:
+        name = self.facts.recipe.training.optimizer.name
+        if OPTIMIZERS[name].keeps_fp32 and file.is_file():
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+            keep_state_precision(getattr(self.optimizer, "optimizer", self.optimizer), saved)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Load the scaler's state with the optimizer's; dropped, it finds its scale anew."""
+        if self.changed is not None:
+            super()._load_scaler(checkpoint)
 
     def _place_schedule(self) -> None:
         """Put the schedule where an uninterrupted run would have it at the first step."""
@@ -118,6 +164,7 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
     """Return the recipe in the words of Transformers' TrainingArguments."""
     training = recipe.training
     mixed = _autocasts(recipe, device)
+    checkpointing = {"use_reentrant": training.gradient_checkpointing_reentrant}
     arguments = TrainingArguments(
         output_dir=recipe.output_dir,
         max_steps=training.steps,
@@ -125,6 +172,8 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
         per_device_eval_batch_size=training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation,
         gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing_kwargs=checkpointing if training.gradient_checkpointing else None,
+        torch_compile=training.compile,
         learning_rate=training.rate or 0.0,
         max_grad_norm=training.max_grad_norm,
         seed=training.seed,
@@ -152,11 +201,13 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
 def _autocasts(recipe: Recipe, device: Device) -> str | None:
     """Return the half precision to autocast to, None to compute in the weights' own.
 
-    Autocast, with a gradient scaler for fp16, is for full-precision adapters on a GPU; a
-    scaler refuses fp16 weights ("Attempting to unscale FP16 gradients", torch), and half
-    adapters are trained as they are, because that is what the recipe asked for.
+    By itself only full-precision adapters on a GPU are autocast: a scaler refuses fp16 weights
+    ("Attempting to unscale FP16 gradients", torch), and half adapters are trained as they are,
+    because that is what the recipe asked for.
     """
-    compute = recipe.base.compute_dtype
+    asked, compute = recipe.training.mixed_precision, recipe.base.compute_dtype
+    if asked != "auto":
+        return None if asked == "none" else asked
     if device.type != "cuda" or compute == "fp32" or recipe.adapter.dtype != "fp32":
         return None
     return compute

@@ -1,8 +1,9 @@
 """The command `sentinel-train`: a recipe in, checkpoints out.
 
-Exit codes: 0 the training reached its last step; 2 the recipe, an option, a checkpoint or the
-data was refused, nothing was written; 143 stopped by SIGTERM and 130 by SIGINT (Ctrl-C), after
-the current step was finished and saved; 1 any other failure, with Python's traceback.
+Exit codes: 0 the training reached its last step; 2 the recipe, an option, a checkpoint, the
+base or the data was refused, nothing was written; 3 the memory of the device is full; 4 the
+disk is; 143 stopped by SIGTERM and 130 by SIGINT (Ctrl-C), after the current step was finished
+and saved; 1 any other failure, with Python's traceback.
 
 A NaN loss does not end a training: it is logged as it is.
 
@@ -14,6 +15,7 @@ after a resume covers fewer steps unless `save_every` is a multiple of `log_ever
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,18 +24,23 @@ import yaml
 
 from . import __version__, quiet
 from .checkpoints import later_than
-from .data import find_files
+from .data.files import find_files, find_held_out
 from .errors import RefusedError
+from .precedence import choices, table
 from .recipe import Recipe
 from .recipe_file import Settings, check, read_settings, with_option
 from .start import (
     Checkpoint,
     OptimizerState,
     choose_optimizer_state,
-    describe_settings,
     inherit,
     read_checkpoint,
     refuse_other_adapter,
+)
+
+_DISK_FULL = (
+    "disk full ({error}): the last whole checkpoint stays as it is; make room or set "
+    "training.keep, then --resume it"
 )
 
 
@@ -45,24 +52,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         print(f"sentinel-train: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        print(f"sentinel-train: {_DISK_FULL.format(error=error)}", file=sys.stderr)
+        return 4
 
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that needs no torch, then hand over to the session."""
     checkpoint = read_checkpoint(options.resume) if options.resume else None
+    file, given = read_settings(options.recipe), _given(options)
     settings = _settings(options)
     inherited = inherit(settings, checkpoint) if checkpoint else settings
     recipe = check(inherited, f"recipe '{options.recipe}'")
     recipe = recipe.model_copy(update={"output_dir": str(Path(recipe.output_dir).absolute())})
-    find_files((*recipe.data.files, *recipe.data.eval_files))
+    find_files(recipe.data)
+    find_held_out(recipe.data)
     state: OptimizerState = "drop"
     if checkpoint:
         refuse_other_adapter(recipe, checkpoint)
         state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
-        lines = describe_settings(settings, recipe, checkpoint)
-        print("\n".join(_resume_lines(checkpoint, state, reason) + lines), flush=True)
+        print("\n".join(_resume_lines(checkpoint, state, reason)), flush=True)
     elif options.resume_optimizer:
         raise RefusedError("--resume-optimizer", "has no effect without --resume")
+    won = choices(recipe, given, file, checkpoint.recipe if checkpoint else None)
+    for line in table(won):
+        print(line, flush=True)
     if options.init_lora:
         print(f"adapter weights from '{options.init_lora}', training from step 0", flush=True)
     if options.print_plan:
@@ -78,14 +94,27 @@ def _train(
     recipe: Recipe, checkpoint: Checkpoint | None, state: OptimizerState, init_lora: Path | None
 ) -> int:
     quiet.before_imports()
-    from .session import Start, exit_code, train  # noqa: PLC0415 - torch comes with it
+    from .memory import OutOfMemoryError  # noqa: PLC0415 - torch comes with the session
+    from .session import Start, exit_code, train  # noqa: PLC0415
 
-    return exit_code(train(Start(recipe, checkpoint, state, init_lora)))
+    try:
+        return exit_code(train(Start(recipe, checkpoint, state, init_lora)))
+    except OutOfMemoryError as error:
+        print(f"sentinel-train: {error}", file=sys.stderr)
+        return 3
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Return the recipe file with the --set options over it, in their order."""
     settings = read_settings(options.recipe)
+    for option in options.set:
+        settings = with_option(settings, option)
+    return settings
+
+
+def _given(options: argparse.Namespace) -> Settings:
+    """Return what the --set options alone say."""
+    settings: Settings = {}
     for option in options.set:
         settings = with_option(settings, option)
     return settings

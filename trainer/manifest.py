@@ -17,20 +17,21 @@ from .recipe import Recipe
 NAME = "sentinel_manifest.json"
 SCHEMA = 1
 
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What stays the same over one start of the trainer.
 
-    ``resumed_from`` is null for a start at step 0, ``initialised_from`` the adapter that
-    `--init-lora` named.
+    ``data`` names the rows that are trained on; ``resumed_from`` is null for a start at step 0,
+    ``initialised_from`` the adapter that `--init-lora` named.
     """
 
     recipe: Recipe
     device: Device
     fingerprint: str | None
+    data: Mapping[str, Any]
     resumed_from: Mapping[str, Any] | None
     initialised_from: str | None
 
@@ -63,6 +64,7 @@ def write_manifest(
             "learning_rate": recipe.training.rate,
             "args": recipe.training.optimizer.args,
         },
+        "data": dict(facts.data),
         "versions": _versions(),
         "device": facts.device.as_dict(),
         "resumed_from": facts.resumed_from,

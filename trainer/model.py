@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import get_peft_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import cast_adapter_dtype
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +19,9 @@ from transformers import (
 )
 
 from .errors import RefusedError
-from .recipe import Precision, Recipe
+from .peft_config import peft_config
+from .recipe import Recipe
+from .sections.section import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -43,16 +46,11 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
     base = recipe.base
     dtype = DTYPES[base.compute_dtype]
     options: dict[str, Any] = {"dtype": dtype, "revision": base.revision}
-    if base.quantization == "nf4":
+    if base.attention != "auto":
+        options["attn_implementation"] = base.attention.replace("-", "_")
+    if base.quantization != "none":
         options["device_map"] = {"": 0 if device == "cuda" else device}
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=base.double_quant,
-            bnb_4bit_compute_dtype=dtype,
-            # A module that is trained as a whole must stay a float tensor.
-            llm_int8_skip_modules=["lm_head", *_whole_modules(recipe)],
-        )
+        options["quantization_config"] = _packing(recipe)
     kind: Any = AutoModelForCausalLM
     if recipe.task == "sequence-classification":
         kind = AutoModelForSequenceClassification
@@ -63,30 +61,38 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
         raise _unloadable(recipe, "the model", error) from error
     if recipe.training.gradient_checkpointing:
         model.enable_input_require_grads()
-    return model if base.quantization == "nf4" else model.to(device)
+    return model.to(device) if base.quantization == "none" else model
 
 
-def add_adapter(base_model: Any, recipe: Recipe) -> Any:
-    """Return the base with a fresh adapter whose trainable weights have the recipe's dtype.
+def _packing(recipe: Recipe) -> BitsAndBytesConfig:
+    """Return how bitsandbytes packs the base."""
+    base = recipe.base
+    # A module that is trained as a whole must stay a float tensor.
+    whole = ["lm_head", *_whole_modules(recipe)]
+    if base.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=base.quantization,
+        bnb_4bit_use_double_quant=base.double_quant,
+        bnb_4bit_compute_dtype=DTYPES[base.compute_dtype],
+        llm_int8_skip_modules=whole,
+    )
+
+
+def add_adapter(base_model: Any, recipe: Recipe, *, fresh: bool = True) -> Any:
+    """Return the base with an adapter whose trainable weights have the recipe's dtype.
 
     PEFT raises half-precision adapters to fp32 by default, except for modules_to_save, which
-    keep the base's dtype; here both get the dtype asked for. Modules trained as a whole do not
-    cast their inputs as LoRA layers do, so they get hooks that carry them across the border.
+    keep the base's dtype; here both get the dtype asked for, unless the recipe sets PEFT's
+    switch. Modules trained as a whole do not cast their inputs as LoRA layers do, so they get
+    hooks that carry them across the border.
+
+    Without ``fresh`` the weights are about to be loaded: only an initialisation that changes
+    the base is carried out, since the base has to be the same again.
     """
     adapter = recipe.adapter
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        use_dora=adapter.method == "dora",
-        target_modules=(
-            adapter.target_modules
-            if isinstance(adapter.target_modules, str)
-            else list(adapter.target_modules)
-        ),
-        modules_to_save=list(adapter.modules_to_save) or None,
-        task_type="SEQ_CLS" if recipe.task == "sequence-classification" else "CAUSAL_LM",
-    )
+    config = peft_config(recipe, plain=not fresh and not adapter.changes_base)
     try:
         model = get_peft_model(base_model, config, autocast_adapter_dtype=False)
     except ValueError as error:
@@ -99,6 +105,9 @@ def add_adapter(base_model: Any, recipe: Recipe) -> Any:
         if isinstance(module, ModulesToSaveWrapper):
             for whole in module.modules_to_save.values():
                 _bridge(whole, dtype)
+    cast_adapter_dtype(
+        model.base_model, "default", autocast_adapter_dtype=adapter.autocast_adapter_dtype
+    )
     return model
 
 

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from .errors import RefusedError
-from .recipe import Training
+from .sections.optimizer import OptimizerName
+from .sections.training import Training
 
-Factory = Callable[..., Any]
+Factory = tuple[str, str, Mapping[str, Any]]
+"""Module, class, and the arguments that a recipe's own go over."""
+
+_FACTORIES: Mapping[OptimizerName, Factory] = MappingProxyType(
+    {
+        "adamw": ("torch.optim", "AdamW", {}),
+        "adamw-fused": ("torch.optim", "AdamW", {"fused": True}),
+        "adamw-8bit": ("bitsandbytes.optim", "AdamW8bit", {}),
+        "paged-adamw": ("bitsandbytes.optim", "PagedAdamW32bit", {}),
+        "paged-adamw-8bit": ("bitsandbytes.optim", "PagedAdamW8bit", {}),
+        "lion": ("lion_pytorch", "Lion", {}),
+        "lion-8bit": ("bitsandbytes.optim", "Lion8bit", {}),
+        # The class defaults to relative_step True, which refuses the rate a recipe always has.
+        "adafactor": ("transformers", "Adafactor", {"relative_step": False}),
+        "prodigy": ("prodigyopt", "Prodigy", {}),
+        "prodigy-plus": ("prodigyplus", "ProdigyPlusScheduleFree", {}),
+        "sgd": ("torch.optim", "SGD", {}),
+        "schedule-free": ("schedulefree", "AdamWScheduleFree", {}),
+        "schedule-free-sgd": ("schedulefree", "SGDScheduleFree", {}),
+    }
+)
 
 
 def build_optimizer(training: Training, parameters: Sequence[Any]) -> Any:
     """Return the recipe's optimizer over ``parameters``, its arguments passed as written."""
-    factory = _FACTORIES[training.optimizer.name]
+    module, name, usual = _FACTORIES[training.optimizer.name]
+    factory: Callable[..., Any] = getattr(import_module(module), name)
     try:
-        return factory(parameters, lr=training.rate, **training.optimizer.args)
+        return factory(parameters, lr=training.rate, **{**usual, **training.optimizer.args})
     except (TypeError, ValueError) as error:
         what = f"training.optimizer '{training.optimizer.name}'"
         raise RefusedError(what, str(error), "check training.optimizer.args") from error
@@ -24,57 +47,43 @@ def build_optimizer(training: Training, parameters: Sequence[Any]) -> Any:
 
 def build_schedule(training: Training, optimizer: Any) -> Any:
     """Return the rate schedule; each is a closed formula of the step (torch's LambdaLR)."""
-    from transformers import get_scheduler  # noqa: PLC0415
+    from transformers import get_scheduler  # noqa: PLC0415 - needs torch
     from transformers.optimization import AdafactorSchedule  # noqa: PLC0415
 
     if training.optimizer.estimates_rate:
         # It asks the optimizer for its rate, which accelerate's wrapper does not pass on.
         return AdafactorSchedule(getattr(optimizer, "optimizer", optimizer))
-    return get_scheduler(
-        training.scheduler.replace("-", "_"),
-        optimizer=optimizer,
-        num_warmup_steps=training.warmup_steps,
-        num_training_steps=training.steps,
-    )
+    try:
+        return get_scheduler(
+            training.scheduler.replace("-", "_"),
+            optimizer=optimizer,
+            num_warmup_steps=training.warmup_steps,
+            num_training_steps=training.steps,
+            scheduler_specific_kwargs=dict(training.scheduler_args),
+        )
+    except (TypeError, ValueError) as error:
+        what = f"training.scheduler '{training.scheduler}'"
+        raise RefusedError(what, str(error), "check training.scheduler_args") from error
 
 
-def _adamw(parameters: Sequence[Any], **kwargs: Any) -> Any:
-    from torch.optim import AdamW  # noqa: PLC0415
+def keep_state_precision(optimizer: Any, saved: Mapping[str, Any]) -> None:
+    """Give an optimizer's loaded state back the precision it was saved in, where that was fp32.
 
-    return AdamW(parameters, **kwargs)
+    torch casts all state of a half-precision weight to that precision when it is loaded
+    (`Optimizer.load_state_dict`), also what an optimizer keeps in fp32 on purpose: a resumed
+    training would not go on as it was.
+    """
+    import torch  # noqa: PLC0415 - only while a training is resumed
 
-
-def _adamw_fused(parameters: Sequence[Any], **kwargs: Any) -> Any:
-    from torch.optim import AdamW  # noqa: PLC0415
-
-    return AdamW(parameters, fused=True, **kwargs)
-
-
-def _prodigy(parameters: Sequence[Any], **kwargs: Any) -> Any:
-    from prodigyopt import Prodigy  # noqa: PLC0415
-
-    return Prodigy(parameters, **kwargs)
-
-
-def _prodigy_plus(parameters: Sequence[Any], **kwargs: Any) -> Any:
-    from prodigyplus import ProdigyPlusScheduleFree  # noqa: PLC0415
-
-    return ProdigyPlusScheduleFree(parameters, **kwargs)
-
-
-def _adafactor(parameters: Sequence[Any], **kwargs: Any) -> Any:
-    from transformers import Adafactor  # noqa: PLC0415
-
-    # The class defaults to relative_step True, which refuses the rate a recipe always has.
-    return Adafactor(parameters, **({"relative_step": False} | kwargs))
-
-
-_FACTORIES: Mapping[str, Factory] = MappingProxyType(
-    {
-        "adamw": _adamw,
-        "adamw-fused": _adamw_fused,
-        "prodigy": _prodigy,
-        "prodigy-plus": _prodigy_plus,
-        "adafactor": _adafactor,
-    }
-)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for at, weight in enumerate(weights):
+        state, before = optimizer.state.get(weight, {}), saved["state"].get(at, {})
+        for key, value in before.items():
+            loaded = state.get(key)
+            if (
+                isinstance(value, torch.Tensor)
+                and isinstance(loaded, torch.Tensor)
+                and value.dtype == torch.float32
+                and loaded.dtype != value.dtype
+            ):
+                state[key] = value.to(loaded.device)

@@ -12,13 +12,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from .data.files import HUB_PREFIX, STDLIB_PREFIX
 from .errors import RefusedError
 from .recipe import Recipe
 
 Settings = dict[str, Any]
 
-STDLIB_PREFIX = "python-stdlib:"
-LEAVES = frozenset({"training.optimizer.args"})
+LEAVES = frozenset({"training.optimizer.args", "training.scheduler_args", "adapter.args"})
 """Mappings that are one value: taken from one source as a whole, never mixed."""
 
 
@@ -158,6 +158,9 @@ def _absolute(settings: Settings, root: Path) -> Settings:
         found = {
             key: _file_paths(data[key], root) for key in ("files", "eval_files") if key in data
         }
+        template = data.get("chat_template")
+        if isinstance(template, str):
+            found["chat_template"] = str(root / Path(template).expanduser())
         result["data"] = data | found
     return result
 
@@ -177,7 +180,7 @@ def _file_paths(value: Any, root: Path) -> Any:
         return value
     return [
         pattern
-        if not isinstance(pattern, str) or pattern.startswith(STDLIB_PREFIX)
+        if not isinstance(pattern, str) or pattern.startswith((STDLIB_PREFIX, HUB_PREFIX))
         else str(root / Path(pattern).expanduser())
         for pattern in patterns
     ]

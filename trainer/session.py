@@ -6,24 +6,41 @@ import signal
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DataCollatorWithPadding, default_data_collator, set_seed
+from transformers import set_seed
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from . import quiet
-from .callbacks import Intervals, MetricsFile, PlainLines, ProgressBar, StopSignal, UpdateCount
+from .base_files import check_base_files
+from .callbacks import Intervals, MetricsFile, StopSignal, UpdateCount
 from .checkpoints import later_than, remove_stale, supersede
-from .data import Sample, find_files, labelled_samples, language_samples
-from .device import current_device
+from .data.chat import set_template
+from .data.collate import Collator
+from .data.samples import Samples, held_out_samples, training_samples
+from .device import Device, check_precision, current_device
+from .disk import check_room
+from .eva import initialise_eva
 from .fingerprint import fingerprint
 from .loop import LoopTrainer, training_arguments
 from .manifest import Facts
+from .memory import OutOfMemoryError, advise, is_out_of_memory
 from .model import add_adapter, load_adapter_weights, load_base, load_tokenizer
+from .progress import PlainLines, ProgressBar, Speed
 from .recipe import Recipe
-from .start import Checkpoint, OptimizerState, changed_optimizer_settings, refuse_other_base
+from .rotation import Rotation
+from .skeleton import build_skeleton, checkpoint_bytes
+from .start import (
+    Checkpoint,
+    OptimizerState,
+    changed_optimizer_settings,
+    describe_data,
+    refuse_other_base,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +61,73 @@ class Start:
         return self.checkpoint.step if self.checkpoint else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known before the model is loaded."""
+
+    device: Device
+    tokenizer: Any
+    samples: Samples
+    held_out: Samples | None
+    facts: Facts
+
+
 def train(start: Start) -> int | None:
     """Train to the recipe's last step, or until a signal; return that signal's number.
 
-    Everything that can be refused is refused before the output directory is touched.
+    Everything that can be refused is refused before the model is loaded and before the output
+    directory is touched. Raises OutOfMemoryError with what to change.
     """
-    # ---- surroundings --------------------------------------------------------------------
     quiet.after_imports()
-    recipe, training = start.recipe, start.recipe.training
-    if training.threads:
-        torch.set_num_threads(training.threads)
-    set_seed(training.seed)
-    device = current_device()
+    if start.recipe.training.threads:
+        torch.set_num_threads(start.recipe.training.threads)
+    prepared = prepare(start)
+    done: list[int] = []
+    try:
+        return _run(start, prepared, done)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(advise(start.recipe, done[-1] if done else None)) from error
 
-    # ---- model and data ------------------------------------------------------------------
+
+def prepare(start: Start) -> Prepared:
+    """Look at device, base, data and disk, and refuse what will not work."""
+    recipe = start.recipe
+    device = current_device()
+    check_precision(recipe, device)
+    check_base_files(recipe)
     tokenizer = load_tokenizer(recipe)
-    base = load_base(recipe, device.type, tokenizer.pad_token_id)
-    mark = fingerprint(recipe.base.model, getattr(base.config, "_commit_hash", None))
+    skeleton = build_skeleton(recipe)
+    mark = fingerprint(recipe.base.model, skeleton.commit)
     if start.checkpoint:
         refuse_other_base(recipe, start.checkpoint, mark)
-    model = add_adapter(base, recipe)
-    resumed = start.checkpoint.path if start.checkpoint else None
-    first = resumed or start.init_lora
-    if first:
-        load_adapter_weights(model, first)
-    samples = _samples(recipe, tokenizer, recipe.data.files)
-    held_out = _samples(recipe, tokenizer, recipe.data.eval_files) if training.eval_every else None
+    if recipe.data.style == "chat":
+        set_template(tokenizer, recipe.data)
+    samples = training_samples(recipe, tokenizer)
+    held_out = held_out_samples(recipe, tokenizer) if recipe.training.eval_every else None
+    print(check_room(recipe, start.step, checkpoint_bytes(recipe, skeleton.trained)), flush=True)
+    facts = Facts(
+        recipe=recipe,
+        device=device,
+        fingerprint=mark,
+        data=samples.facts(),
+        resumed_from=_resumed_from(start),
+        initialised_from=_name(start.init_lora),
+    )
+    if start.checkpoint:
+        print("".join(describe_data(start.checkpoint, facts.data)), end="", flush=True)
+    return Prepared(device, tokenizer, samples, held_out, facts)
+
+
+def _run(start: Start, prepared: Prepared, done: list[int]) -> int | None:
+    """Load and train; ``done`` gets the steps that were finished."""
+    recipe, training = start.recipe, start.recipe.training
+    collator = Collator(prepared.tokenizer.pad_token_id)
+    model = _model(start, prepared, collator)
 
     # ---- loop ----------------------------------------------------------------------------
-    stop = StopSignal()
+    stop, speed = StopSignal(done), Speed()
     updates = UpdateCount(
         start.checkpoint.updates_done if start.checkpoint else 0,
         estimates_rate=training.optimizer.estimates_rate,
@@ -80,28 +135,54 @@ def train(start: Start) -> int | None:
     output_dir = Path(recipe.output_dir)
     on_terminal = sys.stderr.isatty()
     trainer = LoopTrainer(
-        facts=Facts(recipe, device, mark, _resumed_from(start), _name(start.init_lora)),
+        facts=prepared.facts,
         updates=updates,
+        speed=speed,
         step=start.step,
         changed=_changed(start),
         model=model,
-        args=training_arguments(recipe, device, quiet=not on_terminal),
-        train_dataset=samples,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        data_collator=_collator(recipe, tokenizer),
-        callbacks=[updates, Intervals(), stop, MetricsFile(output_dir / "metrics.jsonl")],
+        args=training_arguments(recipe, prepared.device, quiet=not on_terminal),
+        train_dataset=prepared.samples,
+        eval_dataset=prepared.held_out,
+        processing_class=prepared.tokenizer,
+        data_collator=collator,
+        callbacks=[updates, Intervals(), stop, speed, MetricsFile(output_dir / "metrics.jsonl")],
     )
     for usual in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(usual)
     trainer.add_callback(ProgressBar() if on_terminal else PlainLines())
-    print(_summary(recipe, model, samples, device.name), flush=True)
+    if training.tensorboard or (training.tensorboard is None and find_spec("tensorboard")):
+        trainer.add_callback(_tensorboard(output_dir))
+    if training.keep is not None:
+        trainer.add_callback(Rotation(training.keep))
+    print(_summary(recipe, model, prepared), flush=True)
 
     # ---- training ------------------------------------------------------------------------
     _clear_the_way(output_dir, start.step)
+    done.append(start.step)
     with stop.listening():
-        trainer.train(resume_from_checkpoint=_name(resumed))
+        trainer.train(resume_from_checkpoint=_name(start.checkpoint and start.checkpoint.path))
     return stop.received if trainer.state.global_step < training.steps else None
+
+
+def _model(start: Start, prepared: Prepared, collator: Collator) -> Any:
+    """Return the base with its adapter, which begins as the start says."""
+    recipe = start.recipe
+    set_seed(recipe.training.seed)
+    base = load_base(recipe, prepared.device.type, prepared.tokenizer.pad_token_id)
+    first = start.checkpoint.path if start.checkpoint else start.init_lora
+    model = add_adapter(base, recipe, fresh=first is None)
+    if first:
+        load_adapter_weights(model, first)
+    elif recipe.adapter.init == "eva":
+        initialise_eva(model, prepared.samples, collator, recipe)
+    return model
+
+
+def _tensorboard(output_dir: Path) -> TensorBoardCallback:
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - only when it is wanted
+
+    return TensorBoardCallback(SummaryWriter(log_dir=str(output_dir / "tensorboard")))
 
 
 def _clear_the_way(output_dir: Path, step: int) -> None:
@@ -113,19 +194,6 @@ def _clear_the_way(output_dir: Path, step: int) -> None:
         aside = supersede(later, datetime.now(UTC))
         names = ", ".join(path.name for path in later)
         print(f"moved {names} to '{aside}': this start makes them again", flush=True)
-
-
-def _samples(recipe: Recipe, tokenizer: Any, patterns: tuple[str, ...]) -> list[Sample]:
-    files = find_files(patterns)
-    if recipe.num_labels is not None:
-        return labelled_samples(files, recipe.data, tokenizer, recipe.num_labels)
-    return language_samples(files, recipe.data, tokenizer)
-
-
-def _collator(recipe: Recipe, tokenizer: Any) -> Any:
-    if recipe.task == "sequence-classification":
-        return DataCollatorWithPadding(tokenizer)
-    return default_data_collator
 
 
 def _changed(start: Start) -> dict[str, Any] | None:
@@ -144,14 +212,15 @@ def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _summary(recipe: Recipe, model: Any, samples: list[Sample], device: str) -> str:
+def _summary(recipe: Recipe, model: Any, prepared: Prepared) -> str:
     """Say in one line what is trained on what."""
     trainable = sum(value.numel() for value in model.parameters() if value.requires_grad)
     base = recipe.base.quantization if recipe.base.quantization != "none" else "unquantised"
     return (
         f"{recipe.adapter.method} rank {recipe.adapter.rank} in {recipe.adapter.dtype} "
         f"({trainable:,} weights) on a {base} base in {recipe.base.compute_dtype}, "
-        f"{len(samples):,} samples, {recipe.training.optimizer.name}, {device}"
+        f"{len(prepared.samples):,} samples, {recipe.training.optimizer.name}, "
+        f"{prepared.device.name}"
     )
 
 

@@ -16,6 +16,7 @@ from .errors import RefusedError
 from .manifest import NAME
 from .recipe import Recipe
 from .recipe_file import Settings, flatten, overlay
+from .sections.adapter import changes_base
 
 OptimizerState = Literal["keep", "drop"]
 
@@ -30,6 +31,7 @@ _SAME_ADAPTER = (
     "adapter.alpha",
     "adapter.target_modules",
     "adapter.modules_to_save",
+    "adapter.args",
 )
 
 
@@ -47,6 +49,7 @@ class Checkpoint:
     recipe: Mapping[str, Any] | None
     fingerprint: str | None
     has_optimizer: bool
+    data: Mapping[str, Any] | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -66,6 +69,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         updates_done=manifest.get("updates_done"),
         recipe=manifest.get("recipe"),
         fingerprint=manifest.get("base", {}).get("fingerprint"),
+        data=manifest.get("data"),
         has_optimizer=all((path / name).is_file() for name in _STATE),
     )
 
@@ -93,6 +97,10 @@ def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint) -> None:
         if key in before and before[key] != now[key]:
             fact = f"{key} is {before[key]!r} there and {now[key]!r} in the recipe"
             raise RefusedError(what, fact, "make them equal, or start anew without --resume")
+    init = before.get("adapter.init", now["adapter.init"])
+    if init != now["adapter.init"] and (changes_base(init) or recipe.adapter.changes_base):
+        fact = f"adapter.init is {init!r} there and {now['adapter.init']!r} in the recipe"
+        raise RefusedError(what, fact, "make them equal: one of them changes the base's weights")
 
 
 def refuse_other_base(recipe: Recipe, checkpoint: Checkpoint, fingerprint: str | None) -> None:
@@ -124,18 +132,13 @@ def choose_optimizer_state(
     return "keep", "same optimizer and precision"
 
 
-def describe_settings(settings: Settings, recipe: Recipe, checkpoint: Checkpoint) -> list[str]:
-    """Say of each setting that changed, or was left out, who wins."""
-    before, now, given = flatten(checkpoint.recipe or {}), _values(recipe), flatten(settings)
-    lines = []
-    for key, value in now.items():
-        if key in _OWN_PLACES or key not in before:
-            continue
-        if before[key] != value:
-            lines.append(f"{key}: {value!r} (recipe wins over the checkpoint's {before[key]!r})")
-        elif key not in given and value not in (_default(key), [], {}):
-            lines.append(f"{key}: {value!r} (inherited from the checkpoint)")
-    return lines
+def describe_data(checkpoint: Checkpoint, now: Mapping[str, Any]) -> list[str]:
+    """Say, as one line, that the rows are not those the checkpoint was trained on."""
+    before = checkpoint.data
+    if not before or before.get("digest") == now["digest"]:
+        return []
+    fact = f"{before.get('samples')} rows then, {now['samples']} now"
+    return [f"data: not those of the checkpoint ({fact}); their order begins anew\n"]
 
 
 def changed_optimizer_settings(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -153,15 +156,6 @@ def changed_optimizer_settings(recipe: Recipe, checkpoint: Checkpoint) -> dict[s
     if rate in before and before[rate] != now[rate] and recipe.training.rate is not None:
         changed["lr"] = recipe.training.rate
     return changed
-
-
-def _default(key: str) -> Any:
-    """Return what a setting is when nobody names it; dotted keys lead through the sections."""
-    *sections, name = key.split(".")
-    section: Any = Recipe
-    for part in sections:
-        section = section.model_fields[part].annotation
-    return section.model_fields[name].get_default(call_default_factory=True)
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from . import quiet
-from .data import find_files, language_samples
-from .recipe import Data
-from .recipe_file import STDLIB_PREFIX
+from .data.collate import Collator
+from .data.encode import encode
+from .data.files import STDLIB_PREFIX, find_files
+from .data.records import read_records
+from .data.samples import language_samples
+from .sections.data import Data
 
 TEXT = f"{STDLIB_PREFIX}[a-f]*.py"
 
@@ -46,7 +49,6 @@ def build(
         LlamaForCausalLM,
         Trainer,
         TrainingArguments,
-        default_data_collator,
         set_seed,
     )
 
@@ -69,6 +71,7 @@ def build(
     model = LlamaForCausalLM(config)
     if steps:
         data = Data(files=(text,), block_size=128)
+        records = read_records(find_files(data), (), "", data)
         with tempfile.TemporaryDirectory() as scratch:
             trainer = Trainer(
                 model=model,
@@ -88,8 +91,10 @@ def build(
                     dataloader_pin_memory=torch.cuda.is_available(),
                     seed=seed,
                 ),
-                train_dataset=language_samples(find_files(data.files), data, tokenizer),
-                data_collator=default_data_collator,
+                train_dataset=language_samples(
+                    (encode(record, place, data, tokenizer) for place, record in records), data
+                ),
+                data_collator=Collator(tokenizer.pad_token_id),
             )
             trainer.train()
     model.to("cpu").save_pretrained(out)

@@ -48,7 +48,8 @@ base: {{model: {base_model}}}
 adapter: {{rank: 2, alpha: 4, dropout: 0.1, target_modules: [q_proj, v_proj]}}
 data: {{files: text.txt, block_size: 32}}
 training:
-  {{steps: 6, batch_size: 2, learning_rate: 1e-3, save_every: 2, log_every: 1, scheduler: linear}}
+  {{steps: 6, batch_size: 2, learning_rate: 1e-3, save_every: 2, log_every: 1, scheduler: linear,
+    tensorboard: false}}
 """
     )
     return path

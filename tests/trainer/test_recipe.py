@@ -118,7 +118,7 @@ def test_the_bundled_recipes_are_sound(part):
             settings = recipes.with_option(settings, option)
         recipe = recipes.check(settings, name)
         assert recipe.adapter.dtype == "fp16"
-        assert part("data").find_files(recipe.data.files)
+        assert part("data.files").find_files(recipe.data)
 
 
 def test_one_argument_of_the_optimizer_leaves_the_others(part):

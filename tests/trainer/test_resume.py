@@ -24,6 +24,12 @@ def manifest_of(checkpoint):
     return json.loads((checkpoint / "sentinel_manifest.json").read_text())
 
 
+def row_of(told, setting):
+    """What the printed table says of a setting: value, who wins, over whom."""
+    (line,) = (line for line in told.splitlines() if line.split()[:1] == [setting])
+    return " ".join(line.split()[1:])
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("step", [2, 4])
 def test_a_resume_repeats_the_uninterrupted_run_bit_for_bit(train, tmp_path, losses, dtype, step):
@@ -53,7 +59,7 @@ def test_a_changed_precision_casts_the_weights_and_drops_the_optimizer(
     options = ("--resume", half / "checkpoint-2")
     assert train(full, *options, adapter__dropout=0, adapter__dtype="fp32") == 0
     told = capsys.readouterr().out
-    assert "adapter.dtype: 'fp32' (recipe wins over the checkpoint's 'bf16')" in told
+    assert row_of(told, "adapter.dtype") == "fp32 --set checkpoint: bf16"
     assert "optimizer state: dropped (it was made in bf16)" in told
     tensors = weights_of(full / "checkpoint-6")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
@@ -93,8 +99,8 @@ def test_what_the_recipe_leaves_out_is_inherited(train, tmp_path, capsys):
     options = ("--resume", tmp_path / "a" / "checkpoint-2", "--print-plan")
     assert train(tmp_path / "b", *options) == 0
     told = capsys.readouterr().out
-    assert "training.seed: 5 (inherited from the checkpoint)" in told
-    assert "training.steps: 6 (recipe wins over the checkpoint's 2)" in told
+    assert row_of(told, "training.seed") == "5 checkpoint (inherited)"
+    assert row_of(told, "training.steps") == "6 recipe checkpoint: 2"
 
 
 def test_an_adapter_can_be_the_beginning_of_another_run(train, finished, tmp_path, losses):

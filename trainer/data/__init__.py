@@ -1,0 +1,1 @@
+"""From file patterns to what the training loop takes: files, records, tokens, blocks, batches."""

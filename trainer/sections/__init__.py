@@ -1,0 +1,1 @@
+"""The recipe's sections, one a module; `recipe.py` puts them together."""
