@@ -41,8 +41,14 @@ def current_device() -> Device:
     return Device("cuda", torch.cuda.get_device_name(), major >= 8, f"{major}.{minor}")  # noqa: PLR2004
 
 
-def check_precision(recipe: Recipe, device: Device) -> None:
-    """Refuse to compute in bf16 on a GPU that only emulates it; CPUs compute in anything."""
+def check_device(recipe: Recipe, device: Device) -> None:
+    """Refuse what the device can't do: bf16 on a GPU that only emulates it, and on CPUs a little.
+
+    CPUs compute in any precision. That bitsandbytes loses an int8 layer's scales when PEFT has
+    read them for DoRA's norms was seen on CPUs with version 0.50.
+    """
+    if device.type == "cpu":
+        _check_cpu(recipe)
     if device.type != "cuda" or device.bf16:
         return
     settings = {
@@ -55,6 +61,14 @@ def check_precision(recipe: Recipe, device: Device) -> None:
             fact = f"{device.name} (compute capability {device.capability}) has no bf16"
             todo = "use base.compute_dtype fp16 with adapter.dtype fp32"
             raise RefusedError(f"{key} bf16", fact, todo)
+
+
+def _check_cpu(recipe: Recipe) -> None:
+    if (recipe.adapter.method, recipe.base.quantization) == ("dora", "int8"):
+        fact = "bitsandbytes' int8 layers don't carry it on a CPU"
+        raise RefusedError("adapter.method dora", fact, "use base.quantization nf4 or none")
+    if recipe.adapter.init == "loftq":
+        raise RefusedError("adapter.init loftq", "PEFT computes it on a GPU only")
 
 
 def _cpu_facts() -> tuple[str, frozenset[str]]:

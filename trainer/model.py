@@ -59,6 +59,13 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
         model = kind.from_pretrained(base.model, **options)
     except (OSError, ValueError) as error:
         raise _unloadable(recipe, "the model", error) from error
+    # A cache of keys is for generation; with one, records side by side would see each other.
+    model.config.use_cache = False
+    for module in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes packs a 4-bit layer anew at its first pass
+        # without gradients (an evaluation), and from then on no gradient comes through it.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     if recipe.training.gradient_checkpointing:
         model.enable_input_require_grads()
     return model.to(device) if base.quantization == "none" else model

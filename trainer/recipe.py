@@ -53,10 +53,20 @@ class Recipe(Section):
                 "a gradient scaler cannot unscale the gradients of fp16 weights: "
                 "use adapter.dtype fp32, or training.grad_scaler false"
             )
-        if adapter.changes_base and self.base.quantization != "none":
+        if adapter.reads_base and self.base.quantization != "none":
             refuse(
-                f"adapter.init {adapter.init} takes its part out of the base's weights, which "
+                f"adapter.init {adapter.init} needs the base's own weights, which "
                 f"{self.base.quantization} has packed: use base.quantization none, or another init"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _base_fits(self) -> Recipe:
+        method = self.adapter.method
+        if self.base.four_bit and method in {"loha", "lokr"}:
+            refuse(
+                f"adapter.method {method} needs the shape of the base's weights, which "
+                f"{self.base.quantization} has packed: use base.quantization int8 or none"
             )
         return self
 

@@ -22,7 +22,7 @@ from .checkpoints import later_than, remove_stale, supersede
 from .data.chat import set_template
 from .data.collate import Collator
 from .data.samples import Samples, held_out_samples, training_samples
-from .device import Device, check_precision, current_device
+from .device import Device, check_device, current_device
 from .disk import check_room
 from .eva import initialise_eva
 from .fingerprint import fingerprint
@@ -95,7 +95,7 @@ def prepare(start: Start) -> Prepared:
     """Look at device, base, data and disk, and refuse what will not work."""
     recipe = start.recipe
     device = current_device()
-    check_precision(recipe, device)
+    check_device(recipe, device)
     check_base_files(recipe)
     tokenizer = load_tokenizer(recipe)
     skeleton = build_skeleton(recipe)

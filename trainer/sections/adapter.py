@@ -94,6 +94,11 @@ class Adapter(Section):
         """Tell whether this adapter's initialisation does so."""
         return changes_base(self.init)
 
+    @property
+    def reads_base(self) -> bool:
+        """Tell whether the initialisation needs the base's weights as numbers (PEFT 0.21)."""
+        return self.changes_base or self.init == "orthogonal"
+
     @model_validator(mode="after")
     def _method_fits(self) -> Adapter:
         for key in _UNUSED.get(self.method, ()):
