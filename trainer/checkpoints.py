@@ -1,4 +1,4 @@
-"""The checkpoint directories of a run: written whole or not at all, moved aside, never deleted.
+"""The checkpoint directories of a run: written whole or not at all, moved aside or deleted whole.
 
 A checkpoint is filled under `.tmp-checkpoint-<step>-<pid>`, synced file by file, and gets its
 name in one rename; a kill at any instant leaves either no `checkpoint-<step>` or a whole one.
@@ -84,6 +84,17 @@ def remove_stale(output_dir: Path) -> list[str]:
             shutil.rmtree(path)
             stale.append(path.name)
     return sorted(stale)
+
+
+def delete(checkpoint: Path) -> None:
+    """Delete a checkpoint; a kill meanwhile leaves no half one under its name.
+
+    It first gets the name of one that is half made, which the next start sweeps away.
+    """
+    step = checkpoint.name.removeprefix("checkpoint-")
+    aside = checkpoint.with_name(f".tmp-checkpoint-{step}-{os.getpid()}")
+    checkpoint.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync_tree(directory: Path) -> None:

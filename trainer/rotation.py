@@ -8,8 +8,6 @@ bad. So `sentinel scan` is asked, as a command: between the two only files and p
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +17,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from .checkpoints import numbered
+from .checkpoints import delete, numbered
 
 Verdicts = Mapping[int, str] | None
 """Step -> what sentinel says of that checkpoint; None when nobody could be asked."""
@@ -83,14 +81,3 @@ def ask_sentinel(output_dir: Path) -> Verdicts:
         return {found[each["path"]]: each["verdict"] for each in judged if each["path"] in found}
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
         return None
-
-
-def delete(checkpoint: Path) -> None:
-    """Delete a checkpoint; a kill meanwhile leaves no half one under its name.
-
-    It first gets the name of one that is half made, which the next start sweeps away.
-    """
-    step = checkpoint.name.removeprefix("checkpoint-")
-    aside = checkpoint.with_name(f".tmp-checkpoint-{step}-{os.getpid()}")
-    checkpoint.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
