@@ -1,17 +1,19 @@
 """Write what the documentation says about the code from the code itself.
 
 `python docs/generate.py [DIRECTORY]` writes `cli.md`, `settings.md`, `support.md`, `threads.md`,
-`rules.md` and `rule.schema.json` into this directory or another; tests hold that they are up to
-date. The tables of `health-log.md` and `scan.schema.json` are written by hand and held by tests
-too.
+`trainer-keys.md`, `rules.md` and `rule.schema.json` into this directory or another; tests hold
+that they are up to date. The tables of `health-log.md` and `scan.schema.json` are written by
+hand and held by tests too.
 """
 # ruff: noqa: INP001 - a script beside the pages it writes
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -23,6 +25,7 @@ from sentinel.formats.setting_names import SETTING_FAMILIES, SETTING_NAMES
 from sentinel.rules import pages
 from sentinel.rules.load import load_rules
 
+sys.path.append(str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from corpus import support
 from seen import page as seen
@@ -189,9 +192,13 @@ def _anchor(context: click.Context) -> str:
 
 def main(directory: Path) -> None:
     """Write every generated page into a directory."""
+    # In the wheel the trainer has another name than in the repository.
+    package = "sentinel_trainer" if find_spec("sentinel_trainer") else "trainer"
+    recipe_page = importlib.import_module(f"{package}.recipe_page")
     pages_ = {
         CLI_PAGE: render_cli(),
         SETTINGS_PAGE: render_settings(),
+        recipe_page.PAGE: recipe_page.render(),
         support.PAGE: support.render(),
         threads.PAGE: threads.render(),
         pages.RULES_PAGE: pages.render_page(load_rules(), seen.lines()),

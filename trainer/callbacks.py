@@ -73,11 +73,16 @@ class Intervals(TrainerCallback):
         state.compute_steps(args, state.max_steps)
 
 
+class EvaluationStopped(Exception):  # noqa: N818 - a signal, not an error
+    """An evaluation was left because the training has to end."""
+
+
 class StopSignal(TrainerCallback):
     """End the training after the current step, with a checkpoint, when a signal came.
 
-    ``received`` is the first signal's number. A second signal has its usual effect. ``done``
-    gets the number of every finished step.
+    An evaluation is left at once: who sent the signal will not wait for it. ``received`` is the
+    first signal's number; a second signal has its usual effect. ``done`` gets the number of
+    every finished step.
     """
 
     def __init__(self, done: list[int]) -> None:
@@ -90,6 +95,11 @@ class StopSignal(TrainerCallback):
         if self.received is not None and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the evaluation after a signal."""
+        if self.received is not None:
+            raise EvaluationStopped
 
     @contextmanager
     def listening(self) -> Iterator[None]:

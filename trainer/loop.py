@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments
 
-from .callbacks import UpdateCount
+from .callbacks import EvaluationStopped, UpdateCount
 from .checkpoints import staged
 from .device import Device
 from .manifest import Facts, write_manifest
@@ -84,6 +84,15 @@ class LoopTrainer(Trainer):
         """Count the tokens and do the parent's step."""
         self.speed.count(inputs)
         return super().training_step(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; after a signal save and end instead."""
+        try:
+            return super().evaluate(*args, **kwargs)
+        except EvaluationStopped:
+            self.control.should_save = True
+            self.control.should_training_stop = True
+            return {}
 
     # ---- saving --------------------------------------------------------------------------
 

@@ -189,13 +189,16 @@ def test_out_of_memory_says_what_to_change(package, recipe_file, tmp_path):
     """A batch that is too large for a limit of ours: what would fit is told with numbers."""
     import resource
 
+    rows, width = 1 << 14, 32
+    (tmp_path / "text.txt").write_text("a" * (rows * width))
     settings = [
-        f"output_dir={tmp_path}",
-        "training.batch_size=4096",
-        "data.files=python-stdlib:[a-z]*.py",
+        f"output_dir={tmp_path / 'out'}",
+        f"training.batch_size={rows}",
+        f"data.files={tmp_path / 'text.txt'}",
+        "training.threads=1",
     ]
     words = [word for setting in settings for word in ("--set", setting)]
-    limit = 5 << 30
+    limit = 2 << 30
     done = subprocess.run(
         [sys.executable, "-m", f"{package}.main", str(recipe_file), *words],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -207,7 +210,7 @@ def test_out_of_memory_says_what_to_change(package, recipe_file, tmp_path):
     assert done.returncode == 3, done.stderr
     said = done.stderr.splitlines()[-1]
     assert "out of memory after step 0" in said
-    assert "training.batch_size=2048 and training.gradient_accumulation=2" in said
+    assert f"training.batch_size={rows // 2} and training.gradient_accumulation=2" in said
 
 
 def test_what_to_change_keeps_the_training_the_same_where_it_can(part):

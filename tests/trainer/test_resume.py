@@ -195,17 +195,22 @@ def test_an_optimizer_state_that_is_not_there_can_not_be_kept(train, finished, t
     assert "optimizer state: dropped (the checkpoint has none)" in capsys.readouterr().out
 
 
+class Trap(threading.Thread):
+    """Send SIGTERM to ourselves as soon as something was logged."""
+
+    def __init__(self, output_dir):
+        super().__init__()
+        self.metrics = output_dir / "metrics.jsonl"
+
+    def run(self):
+        while not self.metrics.exists():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_sigterm_finishes_the_step_saves_and_ends(train, tmp_path):
     """The signal comes with the first log; what is saved can be resumed."""
-
-    class Trap(threading.Thread):
-        def run(self):
-            metrics = tmp_path / "metrics.jsonl"
-            while not metrics.exists():
-                pass
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    trap = Trap()
+    trap = Trap(tmp_path)
     trap.start()
     usual = signal.getsignal(signal.SIGTERM)
     code = train(tmp_path, training__steps=100000, training__save_every=100000)
@@ -216,3 +221,15 @@ def test_sigterm_finishes_the_step_saves_and_ends(train, tmp_path):
     step = manifest_of(checkpoint)["step"]
     assert train(tmp_path, "--resume", checkpoint, training__steps=step + 1) == 0
     assert (tmp_path / f"checkpoint-{step + 1}" / "sentinel_manifest.json").exists()
+
+
+def test_sigterm_does_not_wait_for_an_evaluation(train, tmp_path):
+    """One over thousands of blocks is left; step 1, after which it came, is saved."""
+    trap = Trap(tmp_path)
+    trap.start()
+    evaluation = {"data__eval_files": "[python-stdlib:argparse.py]", "training__eval_every": 1}
+    code = train(tmp_path, **evaluation, training__save_every=100, training__steps=100)
+    trap.join()
+    assert code == 143
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert "eval_loss" not in (tmp_path / "metrics.jsonl").read_text()
