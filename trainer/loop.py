@@ -90,6 +90,7 @@ class LoopTrainer(Trainer):
         try:
             return super().evaluate(*args, **kwargs)
         except EvaluationStopped:
+            self.control.should_evaluate = False
             self.control.should_save = True
             self.control.should_training_stop = True
             return {}

@@ -23,6 +23,7 @@ from pathlib import Path
 import yaml
 
 from . import __version__, quiet
+from .bundled import BundledRecipes
 from .checkpoints import later_than
 from .data.files import find_files, find_held_out
 from .errors import RefusedError
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("recipe", type=Path, help="YAML file")
+    parser.add_argument("--recipes", action=BundledRecipes, help="list the bundled ones and stop")
     parser.add_argument(
         "--set",
         action="append",

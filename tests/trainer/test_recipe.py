@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -132,3 +133,55 @@ def test_one_argument_of_the_optimizer_leaves_the_others(part):
     args = settings["training"]["optimizer"]["args"]
     assert args == {"eps": 1e-4, "scale_parameter": False, "relative_step": False}
     assert replaced["training"]["optimizer"]["args"] == {"eps": 1}
+
+
+def bundled(part):
+    """The recipes a user begins from: not the demo's, not those that fail."""
+    directory = part("bundled").DIRECTORY
+    return [path for path in sorted(directory.glob("*.yaml")) if not path.name.startswith("demo")]
+
+
+def test_the_recipes_to_begin_from_lack_only_what_is_the_users(part, tmp_path):
+    """A base, a place and data; without them they are refused with what to pass."""
+    recipes = part("recipe_file")
+    (tmp_path / "data.jsonl").write_text("{}")
+    options = ["output_dir=out", "base.model=some/model", f"data.files={tmp_path}/data.jsonl"]
+    names = []
+    for path in bundled(part):
+        settings = recipes.read_settings(path)
+        with pytest.raises(part("errors").RefusedError, match="is missing; add it"):
+            recipes.check(settings, path.name)
+        for option in [*options, *(["num_labels=2"] if path.stem == "classification" else [])]:
+            settings = recipes.with_option(settings, option)
+        names.append(path.stem)
+        recipe = recipes.check(settings, path.name)
+        assert recipe.adapter.dtype == "fp32"
+        assert part("data.files").find_files(recipe.data)
+    assert names == ["classification", "qlora-bf16", "qlora-fp16", "standard-library"]
+
+
+def test_the_bundled_recipes_are_listed_with_what_they_are_for(part, capsys):
+    with pytest.raises(SystemExit) as ended:
+        part("main").main(["--recipes"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("qlora-bf16.yaml  QLoRA of a model" in line for line in lines)
+    assert sum("/failures/" in line for line in lines) == 16
+
+
+def test_the_recipe_of_the_readme_is_taken(part):
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## The bundled trainer")[2]
+    recipe = section.partition("```yaml\n")[2].partition("```")[0]
+    assert len(recipe.splitlines()) <= 15
+    part("recipe_file").check(yaml.safe_load(recipe), "README")
+
+
+def test_an_argument_that_is_not_there_is_not_inherited(part):
+    """Another optimizer takes neither the arguments nor the rate of the one before."""
+    start = part("start")
+    before = {"training": {"optimizer": {"name": "adafactor", "args": {"eps2": 1}}}}
+    before["training"]["learning_rate"] = 1e-3
+    checkpoint = start.Checkpoint(Path("x"), 1, 1, before, None, has_optimizer=True)
+    merged = start.inherit({"training": {"optimizer": {"name": "lion"}}}, checkpoint)
+    assert merged["training"] == {"learning_rate": None, "optimizer": {"name": "lion", "args": {}}}

@@ -22,6 +22,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "base/double_quant": "base.double_quant",
         "base/compute_dtype": "base.compute_dtype",
         "adapter/method": "adapter.method",
+        "adapter/init": "adapter.init",
         "adapter/rank": "adapter.rank",
         "adapter/alpha": "adapter.alpha",
         "adapter/dropout": "adapter.dropout",
