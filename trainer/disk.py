@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import RefusedError
 from .recipe import Recipe
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+_FULL_BYTES = 1 << 20
+"""Less than this free after a failed write, and the disk is what it failed by."""
+
+
+class DiskFullError(Exception):
+    """A checkpoint did not fit; the command ends with exit code 4."""
+
+
+@contextmanager
+def telling_full_disk(directory: Path) -> Iterator[None]:
+    """Raise DiskFullError for whatever a block raises because the disk below it is full.
+
+    Python's own writes say so; torch's ("unexpected pos") and safetensors' only fail, so free
+    room is looked at while the half-made checkpoint still lies there.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        if not said and shutil.disk_usage(directory).free >= _FULL_BYTES:
+            raise
+        raise DiskFullError(
+            f"disk full: {directory.name.split('-', 1)[1]} does not fit into "
+            f"'{directory.parent}'; the last whole checkpoint stays: make room or set "
+            "training.keep, then --resume it"
+        ) from error
 
 
 def checkpoints_to_come(recipe: Recipe, step: int) -> int:

@@ -15,7 +15,6 @@ after a resume covers fewer steps unless `save_every` is a multiple of `log_ever
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from . import __version__, quiet
 from .bundled import BundledRecipes
 from .checkpoints import later_than
 from .data.files import find_files, find_held_out
+from .disk import DiskFullError
 from .errors import RefusedError
 from .precedence import choices, table
 from .recipe import Recipe
@@ -39,11 +39,6 @@ from .start import (
     refuse_other_adapter,
 )
 
-_DISK_FULL = (
-    "disk full ({error}): the last whole checkpoint stays as it is; make room or set "
-    "training.keep, then --resume it"
-)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; argparse ends a wrong call with SystemExit(2)."""
@@ -53,10 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RefusedError as error:
         print(f"sentinel-train: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-            raise
-        print(f"sentinel-train: {_DISK_FULL.format(error=error)}", file=sys.stderr)
+    except DiskFullError as error:
+        print(f"sentinel-train: {error}", file=sys.stderr)
         return 4
 
 

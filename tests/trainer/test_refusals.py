@@ -183,6 +183,32 @@ def test_a_record_is_refused_before_the_model_is_loaded(refused, tmp_path):
     assert "data.jsonl:1': no text under 'text'" in said
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, with room for one checkpoint and not for two."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=220k", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("needs the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_with_the_last_whole_checkpoint(
+    train, small_disk, part, monkeypatch, capsys
+):
+    """The forecast is left out, as if another had filled the disk meanwhile."""
+    monkeypatch.setattr(part("session"), "check_room", lambda *_: "")
+    assert train(small_disk / "out", training__save_every=1) == 4
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "disk full: checkpoint-" in said
+    assert "then --resume it" in said
+    (last,) = (small_disk / "out").glob("checkpoint-*")
+    assert list((small_disk / "out").glob(".tmp-*")) == []
+    assert train(small_disk.parent / "on", "--resume", last) == 0
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
 def test_out_of_memory_says_what_to_change(package, recipe_file, tmp_path):
