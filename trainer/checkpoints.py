@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from .disk import telling_full_disk
+
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _TEMPORARY = re.compile(r"\.tmp-checkpoint-\d+-(\d+)")
 
@@ -25,7 +27,7 @@ def staged(output_dir: Path, step: int) -> Iterator[Path]:
     """Yield an empty directory that becomes `checkpoint-<step>` when the block ends well.
 
     Raises FileExistsError when a checkpoint of that step is there already: nothing is
-    overwritten.
+    overwritten; and DiskFullError when it did not fit.
     """
     final = output_dir / f"checkpoint-{step}"
     temporary = output_dir / f".tmp-checkpoint-{step}-{os.getpid()}"
@@ -33,8 +35,9 @@ def staged(output_dir: Path, step: int) -> Iterator[Path]:
         raise FileExistsError(final)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        sync_tree(temporary)
+        with telling_full_disk(temporary):
+            yield temporary
+            sync_tree(temporary)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -35,9 +35,8 @@ def telling_full_disk(directory: Path) -> Iterator[None]:
         if not said and shutil.disk_usage(directory).free >= _FULL_BYTES:
             raise
         raise DiskFullError(
-            f"disk full: {directory.name.split('-', 1)[1]} does not fit into "
-            f"'{directory.parent}'; the last whole checkpoint stays: make room or set "
-            "training.keep, then --resume it"
+            f"disk full: a checkpoint does not fit into '{directory.parent}'; the last whole one "
+            "stays: make room or set training.keep, then --resume it"
         ) from error
 
 

@@ -17,7 +17,6 @@ from transformers import Trainer, TrainingArguments
 from .callbacks import EvaluationStopped, UpdateCount
 from .checkpoints import staged
 from .device import Device
-from .disk import telling_full_disk
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
 from .optimizers import build_optimizer, build_schedule, keep_state_precision
@@ -108,11 +107,7 @@ class LoopTrainer(Trainer):
         self.store_flos()
         if callable(getattr(self.optimizer, "eval", None)):
             self.optimizer.eval()
-        output_dir = Path(self.args.output_dir)
-        with (
-            staged(output_dir, self.state.global_step) as directory,
-            telling_full_disk(directory),
-        ):
+        with staged(Path(self.args.output_dir), self.state.global_step) as directory:
             self.save_model(str(directory), _internal_call=True)
             self._save_optimizer_and_scheduler(str(directory))
             self._save_scaler(str(directory))

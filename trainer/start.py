@@ -22,7 +22,6 @@ OptimizerState = Literal["keep", "drop"]
 
 _NEEDED = ("adapter_model.safetensors", "trainer_state.json")
 _STATE = ("optimizer.pt", "scheduler.pt")
-_OWN_PLACES = ("output_dir", "base.model")
 _SAME_ADAPTER = (
     "task",
     "num_labels",

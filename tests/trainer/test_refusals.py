@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_ends_with_the_last_whole_checkpoint(
     monkeypatch.setattr(part("session"), "check_room", lambda *_: "")
     assert train(small_disk / "out", training__save_every=1) == 4
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "disk full: checkpoint-" in said
+    assert "disk full: a checkpoint does not fit" in said
     assert "then --resume it" in said
     (last,) = (small_disk / "out").glob("checkpoint-*")
     assert list((small_disk / "out").glob(".tmp-*")) == []
