@@ -11,7 +11,8 @@ def before_imports() -> None:
     """Say so in the ways that have to be said before the libraries are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "torchao", "torch.utils._pytree", "DeepSpeed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def after_imports() -> None:
