@@ -37,6 +37,7 @@ from .start import (
     inherit,
     read_checkpoint,
     refuse_other_adapter,
+    refuse_other_beginning,
 )
 
 
@@ -66,6 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     state: OptimizerState = "drop"
     if checkpoint:
         refuse_other_adapter(recipe, checkpoint)
+        refuse_other_beginning(recipe, checkpoint.path)
         state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
         print("\n".join(_resume_lines(checkpoint, state, reason)), flush=True)
     elif options.resume_optimizer:
@@ -74,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     for line in table(won):
         print(line, flush=True)
     if options.init_lora:
+        refuse_other_beginning(recipe, options.init_lora)
         print(f"adapter weights from '{options.init_lora}', training from step 0", flush=True)
     if options.print_plan:
         _print_plan(recipe, checkpoint)

@@ -96,9 +96,22 @@ def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint) -> None:
         if key in before and before[key] != now[key]:
             fact = f"{key} is {before[key]!r} there and {now[key]!r} in the recipe"
             raise RefusedError(what, fact, "make them equal, or start anew without --resume")
-    init = before.get("adapter.init", now["adapter.init"])
-    if init != now["adapter.init"] and (changes_base(init) or recipe.adapter.changes_base):
-        fact = f"adapter.init is {init!r} there and {now['adapter.init']!r} in the recipe"
+
+
+def refuse_other_beginning(recipe: Recipe, directory: Path) -> None:
+    """Refuse weights that belong to another base than the recipe's initialisation leaves.
+
+    PEFT notes in `adapter_config.json` how an adapter began; one that began as a part of the
+    base (PiSSA, OLoRA, LoftQ) is right only on what that left of it.
+    """
+    file, what = directory / "adapter_config.json", f"adapter '{directory}'"
+    if not file.is_file():
+        return
+    noted = _json(file, what).get("init_lora_weights", True)
+    before = noted if isinstance(noted, str) else "default"
+    now = recipe.adapter.init
+    if before != now and (changes_base(before) or changes_base(now)):
+        fact = f"adapter.init is {before!r} there and {now!r} in the recipe"
         raise RefusedError(what, fact, "make them equal: one of them changes the base's weights")
 
 

@@ -162,6 +162,9 @@ def test_an_initialisation_that_changes_the_base_is_kept_by_a_resume(train, tmp_
     options = ("--resume", tmp_path / "checkpoint-2")
     assert train(tmp_path, *options, adapter__init="default") == 2
     assert "adapter.init is 'pissa' there and 'default'" in capsys.readouterr().err
+    options = ("--init-lora", tmp_path / "checkpoint-2")
+    assert train(tmp_path / "new", *options, adapter__init="olora") == 2
+    assert "adapter.init is 'pissa' there and 'olora'" in capsys.readouterr().err
 
 
 def test_peft_opens_an_adapter_whose_initialisation_changed_the_base(train, base_model, tmp_path):
