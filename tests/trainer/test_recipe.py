@@ -166,7 +166,7 @@ def test_the_bundled_recipes_are_listed_with_what_they_are_for(part, capsys):
     assert ended.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("qlora-bf16.yaml  QLoRA of a model" in line for line in lines)
-    assert sum("/failures/" in line for line in lines) == 19
+    assert sum("/failures/" in line for line in lines) == 18
 
 
 def test_the_recipe_of_the_readme_is_taken(part):
