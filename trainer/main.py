@@ -27,6 +27,7 @@ from .checkpoints import later_than
 from .data.files import find_files, find_held_out
 from .disk import DiskFullError
 from .errors import RefusedError
+from .export.command import export
 from .precedence import choices, table
 from .recipe import Recipe
 from .recipe_file import Settings, check, read_settings, with_option
@@ -43,9 +44,11 @@ from .start import (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; argparse ends a wrong call with SystemExit(2)."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _run(options)
+        if words[:1] == ["export"]:
+            return export(words[1:])
+        return _run(_parser().parse_args(words))
     except RefusedError as error:
         print(f"sentinel-train: {error}", file=sys.stderr)
         return 2
