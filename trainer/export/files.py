@@ -7,12 +7,11 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ..errors import RefusedError
-from ..recipe import Precision
 from .adapter import read_adapter
 from .architectures import ARCHITECTURES, architecture_of
 from .metadata import diffusers_metadata, metadata_of, title_of
 from .naming import Target, renamed, tensors_of
-from .precision import cast, rounded_to_zero
+from .precision import Precision, cast, rounded_to_zero
 from .writing import refuse_taken, replaced
 
 _ALPHA = ".alpha"

@@ -12,10 +12,9 @@ from peft import PeftModel
 
 from ..errors import RefusedError
 from ..manifest import NAME as MANIFEST
-from ..recipe import Precision
 from .adapter import read_config, read_tensors
 from .metadata import title_of
-from .precision import cast
+from .precision import Precision, cast
 from .writing import refuse_taken, replaced
 
 

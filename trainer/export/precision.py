@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
 import torch
 
 from ..errors import RefusedError
-from ..model import DTYPES
-from ..recipe import Precision
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
+    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 
 
 def cast(what: str, tensors: dict[str, torch.Tensor], name: Precision) -> dict[str, torch.Tensor]:
@@ -14,7 +22,7 @@ def cast(what: str, tensors: dict[str, torch.Tensor], name: Precision) -> dict[s
 
     Raises RefusedError when values overflow, or when a tensor that is not zero becomes zero.
     """
-    dtype = DTYPES[name]
+    dtype = _DTYPES[name]
     result = {
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in tensors.items()
