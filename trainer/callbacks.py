@@ -15,6 +15,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from .processes import Processes
+
 _METRICS = ("loss", "grad_norm", "learning_rate", "eval_loss")
 _FIGURES = ("tokens", "tokens_per_s", "eta_s", "memory_bytes")
 
@@ -81,25 +83,33 @@ class StopSignal(TrainerCallback):
     """End the training after the current step, with a checkpoint, when a signal came.
 
     An evaluation is left at once: who sent the signal will not wait for it. ``received`` is the
-    first signal's number; a second signal has its usual effect. ``done`` gets the number of
-    every finished step.
+    first signal's number; a second signal has its usual effect, unless there are several
+    processes: a launcher passes on what they got already. They stop at the same step, whichever
+    got the signal. ``done`` gets the number of every finished step.
     """
 
-    def __init__(self, done: list[int]) -> None:
+    def __init__(self, done: list[int], processes: Processes) -> None:
         self.received: int | None = None
         self.done = done
+        self.processes = processes
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the step; after a signal ask for a checkpoint and the end."""
         self.done[:] = [state.global_step]
+        self._agree()
         if self.received is not None and state.global_step < state.max_steps:
             control.should_save = True
             control.should_training_stop = True
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave the evaluation after a signal."""
+        self._agree()
         if self.received is not None:
             raise EvaluationStopped
+
+    def _agree(self) -> None:
+        """Take a signal that any process got for this one's."""
+        self.received = self.processes.largest(self.received or 0) or None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -108,8 +118,9 @@ class StopSignal(TrainerCallback):
 
         def receive(number: int, _: FrameType | None) -> None:
             self.received = number
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            if self.processes.count == 1:
+                for each, handler in before.items():
+                    signal.signal(each, handler)
 
         for number in before:
             signal.signal(number, receive)

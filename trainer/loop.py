@@ -15,11 +15,11 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from .callbacks import EvaluationStopped, UpdateCount
-from .checkpoints import staged
 from .device import Device
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
 from .optimizers import build_optimizer, build_schedule, keep_state_precision
+from .processes import staged_together
 from .progress import Speed
 from .recipe import Recipe
 from .sections.optimizer import OPTIMIZERS
@@ -107,19 +107,26 @@ class LoopTrainer(Trainer):
         self.store_flos()
         if callable(getattr(self.optimizer, "eval", None)):
             self.optimizer.eval()
-        with staged(Path(self.args.output_dir), self.state.global_step) as directory:
+        place, step = Path(self.args.output_dir), self.state.global_step
+        with (
+            staged_together(self.facts.processes, place, step, self._finish) as directory,
+            telling_full_disk(directory),
+        ):
             self.save_model(str(directory), _internal_call=True)
             self._save_optimizer_and_scheduler(str(directory))
             self._save_scaler(str(directory))
             self._save_rng_state(str(directory))
-            self.state.save_to_json(str(directory / "trainer_state.json"))
-            write_manifest(
-                directory,
-                self.facts,
-                step=self.state.global_step,
-                epoch=self.state.epoch,
-                updates_done=self.updates.done,
-            )
+
+    def _finish(self, directory: Path) -> None:
+        """Write what is said of the whole checkpoint, the manifest last."""
+        self.state.save_to_json(str(directory / "trainer_state.json"))
+        write_manifest(
+            directory,
+            self.facts,
+            step=self.state.global_step,
+            epoch=self.state.epoch,
+            updates_done=self.updates.done,
+        )
 
     def _save_scaler(self, output_dir: str) -> None:
         """Save the gradient scaler's state, where there is one that scales."""

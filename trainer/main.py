@@ -29,8 +29,10 @@ from .disk import DiskFullError
 from .errors import RefusedError
 from .export.command import export
 from .precedence import choices, table
+from .processes import from_environment
 from .recipe import Recipe
 from .recipe_file import Settings, check, read_settings, with_option
+from .scaling import rescaled
 from .start import (
     Checkpoint,
     OptimizerState,
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["export"]:
             return export(words[1:])
-        return _run(_parser().parse_args(words))
+        with from_environment().speaking():
+            return _run(_parser().parse_args(words))
     except RefusedError as error:
         print(f"sentinel-train: {error}", file=sys.stderr)
         return 2
@@ -72,7 +75,9 @@ def _run(options: argparse.Namespace) -> int:
         refuse_other_adapter(recipe, checkpoint)
         refuse_other_beginning(recipe, checkpoint.path)
         state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
-        print("\n".join(_resume_lines(checkpoint, state, reason)), flush=True)
+        count = from_environment().count
+        recipe, scaled = rescaled(recipe, checkpoint.processes or {}, count, given)
+        print("\n".join([*_resume_lines(checkpoint, state, reason), *scaled]), flush=True)
     elif options.resume_optimizer:
         raise RefusedError("--resume-optimizer", "has no effect without --resume")
     won = choices(recipe, given, file, checkpoint.recipe if checkpoint else None)

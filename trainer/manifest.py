@@ -12,7 +12,9 @@ from typing import Any
 
 from . import __version__
 from .device import Device
+from .processes import Processes
 from .recipe import Recipe
+from .scaling import samples_a_step
 
 NAME = "sentinel_manifest.json"
 SCHEMA = 1
@@ -25,7 +27,7 @@ class Facts:
     """What stays the same over one start of the trainer.
 
     ``data`` names the rows that are trained on; ``resumed_from`` is null for a start at step 0,
-    ``initialised_from`` the adapter that `--init-lora` named.
+    ``initialised_from`` the adapter that `--init-lora` named. ``processes`` are all that train.
     """
 
     recipe: Recipe
@@ -34,6 +36,7 @@ class Facts:
     data: Mapping[str, Any]
     resumed_from: Mapping[str, Any] | None
     initialised_from: str | None
+    processes: Processes
 
 
 def write_manifest(
@@ -65,6 +68,10 @@ def write_manifest(
             "args": recipe.training.optimizer.args,
         },
         "data": dict(facts.data),
+        "processes": {
+            "count": facts.processes.count,
+            "samples_a_step": samples_a_step(recipe, facts.processes.count),
+        },
         "versions": _versions(),
         "device": facts.device.as_dict(),
         "resumed_from": facts.resumed_from,

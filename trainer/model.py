@@ -49,7 +49,7 @@ def load_base(recipe: Recipe, device: str, pad_token_id: int | None) -> Any:
     if base.attention != "auto":
         options["attn_implementation"] = base.attention.replace("-", "_")
     if base.quantization != "none":
-        options["device_map"] = {"": 0 if device == "cuda" else device}
+        options["device_map"] = {"": torch.cuda.current_device() if device == "cuda" else device}
         options["quantization_config"] = _packing(recipe)
     kind: Any = AutoModelForCausalLM
     if recipe.task == "sequence-classification":

@@ -30,6 +30,7 @@ from .loop import LoopTrainer, training_arguments
 from .manifest import Facts
 from .memory import OutOfMemoryError, advise, is_out_of_memory
 from .model import add_adapter, load_adapter_weights, load_base, load_tokenizer
+from .processes import check_shared, from_environment
 from .progress import PlainLines, ProgressBar, Speed
 from .recipe import Recipe
 from .rotation import Rotation
@@ -93,7 +94,8 @@ def train(start: Start) -> int | None:
 
 def prepare(start: Start) -> Prepared:
     """Look at device, base, data and disk, and refuse what will not work."""
-    recipe = start.recipe
+    recipe, processes = start.recipe, from_environment()
+    processes.take_device()
     device = current_device()
     check_device(recipe, device)
     check_base_files(recipe)
@@ -114,6 +116,7 @@ def prepare(start: Start) -> Prepared:
         data=samples.facts(),
         resumed_from=_resumed_from(start),
         initialised_from=_name(start.init_lora),
+        processes=processes,
     )
     if start.checkpoint:
         print("".join(describe_data(start.checkpoint, facts.data)), end="", flush=True)
@@ -123,17 +126,18 @@ def prepare(start: Start) -> Prepared:
 def _run(start: Start, prepared: Prepared, done: list[int]) -> int | None:
     """Load and train; ``done`` gets the steps that were finished."""
     recipe, training = start.recipe, start.recipe.training
+    processes = prepared.facts.processes
     collator = Collator(prepared.tokenizer.pad_token_id)
     model = _model(start, prepared, collator)
 
     # ---- loop ----------------------------------------------------------------------------
-    stop, speed = StopSignal(done), Speed()
+    stop, speed = StopSignal(done, processes), Speed()
     updates = UpdateCount(
         start.checkpoint.updates_done if start.checkpoint else 0,
         estimates_rate=training.optimizer.estimates_rate,
     )
     output_dir = Path(recipe.output_dir)
-    on_terminal = sys.stderr.isatty()
+    on_terminal = sys.stderr.isatty() and processes.first
     trainer = LoopTrainer(
         facts=prepared.facts,
         updates=updates,
@@ -151,14 +155,18 @@ def _run(start: Start, prepared: Prepared, done: list[int]) -> int | None:
     for usual in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(usual)
     trainer.add_callback(ProgressBar() if on_terminal else PlainLines())
-    if training.tensorboard or (training.tensorboard is None and find_spec("tensorboard")):
+    wanted = training.tensorboard or (training.tensorboard is None and find_spec("tensorboard"))
+    if wanted and processes.first:
         trainer.add_callback(_tensorboard(output_dir))
     if training.keep is not None:
         trainer.add_callback(Rotation(training.keep))
     print(_summary(recipe, model, prepared), flush=True)
 
     # ---- training ------------------------------------------------------------------------
-    _clear_the_way(output_dir, start.step)
+    check_shared(processes, output_dir)
+    with processes.together("output_dir"):
+        if processes.first:
+            _clear_the_way(output_dir, start.step)
     done.append(start.step)
     with stop.listening():
         trainer.train(resume_from_checkpoint=_name(start.checkpoint and start.checkpoint.path))

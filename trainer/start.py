@@ -49,6 +49,7 @@ class Checkpoint:
     fingerprint: str | None
     has_optimizer: bool
     data: Mapping[str, Any] | None = None
+    processes: Mapping[str, Any] | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -69,6 +70,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         recipe=manifest.get("recipe"),
         fingerprint=manifest.get("base", {}).get("fingerprint"),
         data=manifest.get("data"),
+        processes=manifest.get("processes"),
         has_optimizer=all((path / name).is_file() for name in _STATE),
     )
 
