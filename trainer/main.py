@@ -15,6 +15,7 @@ after a resume covers fewer steps unless `save_every` is a multiple of `log_ever
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with from_environment().speaking():
             return _run(_parser().parse_args(words))
     except RefusedError as error:
-        print(f"sentinel-train: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # every process of a machine meets the same
+            print(f"sentinel-train: {error}", file=sys.stderr)
         return 2
     except DiskFullError as error:
         print(f"sentinel-train: {error}", file=sys.stderr)
