@@ -16,6 +16,8 @@ from transformers import Trainer, TrainingArguments
 
 from .callbacks import EvaluationStopped, UpdateCount
 from .device import Device
+from .disk import telling_full_disk
+from .engines import engine_arguments
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
 from .optimizers import build_optimizer, build_schedule, keep_state_precision
@@ -23,6 +25,7 @@ from .processes import staged_together
 from .progress import Speed
 from .recipe import Recipe
 from .sections.optimizer import OPTIMIZERS
+from .sharded import shared_out, trained_weights, whole
 
 
 class LoopTrainer(Trainer):
@@ -112,10 +115,22 @@ class LoopTrainer(Trainer):
             staged_together(self.facts.processes, place, step, self._finish) as directory,
             telling_full_disk(directory),
         ):
-            self.save_model(str(directory), _internal_call=True)
-            self._save_optimizer_and_scheduler(str(directory))
+            if self.is_fsdp_enabled:
+                self._save_whole(directory)
+            else:
+                self.save_model(str(directory), _internal_call=True)
+                self._save_optimizer_and_scheduler(str(directory))
             self._save_scaler(str(directory))
             self._save_rng_state(str(directory))
+
+    def _save_whole(self, directory: Path) -> None:
+        """Save what the processes hold in parts as one process would have it."""
+        weights = trained_weights(self.model)
+        state = whole(self.optimizer.state_dict())
+        if self.facts.processes.first:
+            self._save(str(directory), state_dict=weights)
+            torch.save(state, directory / "optimizer.pt")
+            torch.save(self.lr_scheduler.state_dict(), directory / "scheduler.pt")
 
     def _finish(self, directory: Path) -> None:
         """Write what is said of the whole checkpoint, the manifest last."""
@@ -137,15 +152,24 @@ class LoopTrainer(Trainer):
     # ---- resuming ------------------------------------------------------------------------
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Copy the weights into the adapter; the parent's way would make half precision fp32."""
-        load_adapter_weights(model or self.model, Path(resume_from_checkpoint))
+        """Copy the weights into the adapter; the parent's way would make half precision fp32.
+
+        Sharded weights were loaded before they were sharded.
+        """
+        if not self.is_fsdp_enabled:
+            load_adapter_weights(model or self.model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the saved state unless it is dropped, let the recipe win, place the schedule."""
         if checkpoint is None:
             return
         if self.changed is not None:
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if self.is_fsdp_enabled:
+                file = Path(checkpoint) / "optimizer.pt"
+                saved = torch.load(file, map_location="cpu", weights_only=True)
+                self.optimizer.load_state_dict(shared_out(saved, self.optimizer))
+            else:
+                super()._load_optimizer_and_scheduler(checkpoint)
             self._keep_state_precision(Path(checkpoint) / "optimizer.pt")
             for group in self.optimizer.param_groups:
                 group.update(self.changed)
@@ -209,6 +233,7 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
         log_level="error",
         disable_tqdm=quiet,
         dataloader_pin_memory=device.type == "cuda",
+        **engine_arguments(recipe),
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # noqa: SLF001 - else each batch is spread over all GPUs there are

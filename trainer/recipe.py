@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from .sections.adapter import Adapter
 from .sections.base import Base
 from .sections.data import Data
+from .sections.parallel import Parallel
 from .sections.section import Section, refuse
 from .sections.training import Training
 
@@ -29,6 +30,7 @@ class Recipe(Section):
     adapter: Adapter = Field(default_factory=Adapter)
     data: Data
     training: Training
+    parallel: Parallel = Field(default_factory=Parallel)
 
     @model_validator(mode="after")
     def _task_fits(self) -> Recipe:

@@ -24,6 +24,7 @@ from .data.collate import Collator
 from .data.samples import Samples, held_out_samples, training_samples
 from .device import Device, check_device, current_device
 from .disk import check_room
+from .engines import check_engine
 from .eva import initialise_eva
 from .fingerprint import fingerprint
 from .loop import LoopTrainer, training_arguments
@@ -97,6 +98,7 @@ def prepare(start: Start) -> Prepared:
     recipe, processes = start.recipe, from_environment()
     processes.take_device()
     device = current_device()
+    check_engine(recipe, processes, device.type)
     check_device(recipe, device)
     check_base_files(recipe)
     tokenizer = load_tokenizer(recipe)

@@ -22,6 +22,9 @@ OptimizerState = Literal["keep", "drop"]
 
 _NEEDED = ("adapter_model.safetensors", "trainer_state.json")
 _STATE = ("optimizer.pt", "scheduler.pt")
+_OWN_PLACES = ("output_dir", "base.model")
+_OWN_HERE = ("output_dir", "parallel")
+"""What belongs to this start's machine: never inherited."""
 _SAME_ADAPTER = (
     "task",
     "num_labels",
@@ -82,7 +85,7 @@ def inherit(settings: Settings, checkpoint: Checkpoint) -> Settings:
     """
     if checkpoint.recipe is None:
         return settings
-    below = {key: value for key, value in checkpoint.recipe.items() if key != "output_dir"}
+    below = {key: value for key, value in checkpoint.recipe.items() if key not in _OWN_HERE}
     name = flatten(settings).get("training.optimizer.name")
     before = flatten(below)
     if name is not None and name != before.get("training.optimizer.name"):

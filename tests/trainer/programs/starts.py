@@ -40,9 +40,10 @@ def stage(package, output_dir, failing):
 def main():
     package, commands, results = sys.argv[1:]
     call = importlib.import_module(f"{package}.main").main
-    codes = []
-    for words in json.loads(Path(commands).read_text()):
-        codes.append(stage(package, *words[1:]) if words[0] == "stage" else call(words))
+    codes = [
+        stage(package, *words[1:]) if words[0] == "stage" else call(words)
+        for words in json.loads(Path(commands).read_text())
+    ]
     (Path(results) / f"{os.environ['RANK']}.json").write_text(json.dumps(codes))
 
 
