@@ -13,6 +13,7 @@ from typing import Any
 from .errors import RefusedError
 from .processes import Processes
 from .recipe import Recipe
+from .scaling import samples_a_step
 from .sections.parallel import Engine
 
 _PLAIN_OPTIMIZERS = frozenset({"adamw", "adamw-fused", "sgd"})
@@ -41,6 +42,9 @@ def check_engine(recipe: Recipe, processes: Processes, device: str) -> None:
     if recipe.adapter.init == "eva" or recipe.adapter.dtype == "fp16":
         fact = "does not go with adapter.init eva nor with adapter.dtype fp16"
         raise RefusedError(what, fact, "use engine ddp")
+    if engine == "deepspeed" and recipe.training.mixed_precision in {"bf16", "fp16"}:
+        fact = "casts the trained weights themselves under mixed precision"
+        raise RefusedError(what, fact, "use training.mixed_precision none, or another engine")
     if recipe.base.quantization != "none":
         fact = f"a {recipe.base.quantization} base is no float weights that could be sharded"
         raise RefusedError(what, fact, "use engine ddp, or base.quantization none")
@@ -55,6 +59,41 @@ def _check_fsdp2(what: str, processes: Processes, device: str) -> None:
         raise RefusedError(what, "accelerate's configuration says FSDP1", "set fsdp_version 2")
     if processes.count == 1:
         raise RefusedError(what, "there is one process", "start with torchrun, or use engine ddp")
+
+
+def facts(recipe: Recipe, processes: Processes) -> dict[str, Any]:
+    """Return what a checkpoint says of the processes that wrote it."""
+    engine = engine_of(recipe)
+    return {
+        "count": processes.count,
+        "samples_a_step": samples_a_step(recipe, processes.count),
+        "engine": engine,
+        "zero_stage": _stage(recipe) if engine == "deepspeed" else None,
+    }
+
+
+def misfit(recipe: Recipe, processes: Processes, before: Mapping[str, Any]) -> str | None:
+    """Return why DeepSpeed can't take up the optimizer state of a checkpoint, None if it can.
+
+    It reads its own parts alone, and those of as many processes. Everyone else reads the whole
+    state that lies beside them.
+    """
+    now = facts(recipe, processes)
+    if now["engine"] != "deepspeed":
+        return None
+    if before.get("engine") != "deepspeed":
+        return "DeepSpeed takes up no state but its own"
+    if any(before.get(key) != now[key] for key in ("count", "zero_stage")):
+        was = f"{before.get('count')} processes under ZeRO {before.get('zero_stage')}"
+        return f"it is of {was}, and DeepSpeed takes up no other"
+    return None
+
+
+def _stage(recipe: Recipe) -> int:
+    """Return ZeRO's stage, as accelerate's launcher or the recipe says."""
+    told = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "")
+    own = recipe.parallel.zero_stage or 2
+    return int(told) if engine_of(recipe, {}) != "deepspeed" and told.isdigit() else own
 
 
 def engine_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -87,8 +126,6 @@ def _deepspeed(recipe: Recipe) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
-        "bf16": {"enabled": "auto"},
-        "fp16": {"enabled": "auto"},
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

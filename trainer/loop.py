@@ -17,7 +17,7 @@ from transformers import Trainer, TrainingArguments
 from .callbacks import EvaluationStopped, UpdateCount
 from .device import Device
 from .disk import telling_full_disk
-from .engines import engine_arguments
+from .engines import engine_arguments, engine_of
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
 from .optimizers import build_optimizer, build_schedule, keep_state_precision
@@ -26,6 +26,7 @@ from .progress import Speed
 from .recipe import Recipe
 from .sections.optimizer import OPTIMIZERS
 from .sharded import shared_out, trained_weights, whole
+from .zero import whole_state
 
 
 class LoopTrainer(Trainer):
@@ -115,20 +116,31 @@ class LoopTrainer(Trainer):
             staged_together(self.facts.processes, place, step, self._finish) as directory,
             telling_full_disk(directory),
         ):
-            if self.is_fsdp_enabled:
-                self._save_whole(directory)
-            else:
-                self.save_model(str(directory), _internal_call=True)
-                self._save_optimizer_and_scheduler(str(directory))
+            self._save_weights(directory)
+            self._save_state(directory)
             self._save_scaler(str(directory))
             self._save_rng_state(str(directory))
 
-    def _save_whole(self, directory: Path) -> None:
-        """Save what the processes hold in parts as one process would have it."""
+    def _save_weights(self, directory: Path) -> None:
+        """Save the adapter whole, also where the processes hold it in parts."""
+        if not self.is_fsdp_enabled:
+            self.save_model(str(directory), _internal_call=True)
+            return
         weights = trained_weights(self.model)
-        state = whole(self.optimizer.state_dict())
         if self.facts.processes.first:
             self._save(str(directory), state_dict=weights)
+
+    def _save_state(self, directory: Path) -> None:
+        """Save optimizer and schedule as one process would; DeepSpeed's own parts beside them."""
+        if not self.is_fsdp_enabled:
+            self._save_optimizer_and_scheduler(str(directory))
+        if self.is_deepspeed_enabled:
+            state = whole_state(self.model, self.model_wrapped.optimizer)
+        elif self.is_fsdp_enabled:
+            state = whole(self.optimizer.state_dict())
+        else:
+            return
+        if self.facts.processes.first:
             torch.save(state, directory / "optimizer.pt")
             torch.save(self.lr_scheduler.state_dict(), directory / "scheduler.pt")
 
@@ -151,6 +163,14 @@ class LoopTrainer(Trainer):
 
     # ---- resuming ------------------------------------------------------------------------
 
+    def _prepare_for_training(self, max_steps: int, loader: Any, resumed: str | None) -> Any:
+        """Wrap model and optimizer; DeepSpeed loads its parts only where state is kept."""
+        drops = self.is_deepspeed_enabled and self.changed is None
+        result = super()._prepare_for_training(max_steps, loader, None if drops else resumed)
+        if drops:
+            self._load_optimizer_and_scheduler(resumed)
+        return result
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Copy the weights into the adapter; the parent's way would make half precision fp32.
 
@@ -168,9 +188,9 @@ class LoopTrainer(Trainer):
                 file = Path(checkpoint) / "optimizer.pt"
                 saved = torch.load(file, map_location="cpu", weights_only=True)
                 self.optimizer.load_state_dict(shared_out(saved, self.optimizer))
-            else:
+            elif not self.is_deepspeed_enabled:
                 super()._load_optimizer_and_scheduler(checkpoint)
-            self._keep_state_precision(Path(checkpoint) / "optimizer.pt")
+                self._keep_state_precision(Path(checkpoint) / "optimizer.pt")
             for group in self.optimizer.param_groups:
                 group.update(self.changed)
         if not self.facts.recipe.training.optimizer.estimates_rate:
@@ -250,6 +270,8 @@ def _autocasts(recipe: Recipe, device: Device) -> str | None:
     asked, compute = recipe.training.mixed_precision, recipe.base.compute_dtype
     if asked != "auto":
         return None if asked == "none" else asked
+    if engine_of(recipe) == "deepspeed":
+        return None  # it would cast the trained weights themselves
     if device.type != "cuda" or compute == "fp32" or recipe.adapter.dtype != "fp32":
         return None
     return compute

@@ -27,6 +27,7 @@ from .bundled import BundledRecipes
 from .checkpoints import later_than
 from .data.files import find_files, find_held_out
 from .disk import DiskFullError
+from .engines import misfit
 from .errors import RefusedError
 from .export.command import export
 from .precedence import choices, table
@@ -77,8 +78,13 @@ def _run(options: argparse.Namespace) -> int:
         refuse_other_adapter(recipe, checkpoint)
         refuse_other_beginning(recipe, checkpoint.path)
         state, reason = choose_optimizer_state(recipe, checkpoint, options.resume_optimizer)
-        count = from_environment().count
-        recipe, scaled = rescaled(recipe, checkpoint.processes or {}, count, given)
+        processes, before = from_environment(), checkpoint.processes or {}
+        unfit = misfit(recipe, processes, before)
+        if state == "keep" and unfit:
+            if options.resume_optimizer == "keep":
+                raise RefusedError("--resume-optimizer keep", unfit, "drop it, or use engine ddp")
+            state, reason = "drop", unfit
+        recipe, scaled = rescaled(recipe, before, processes.count, given)
         print("\n".join([*_resume_lines(checkpoint, state, reason), *scaled]), flush=True)
     elif options.resume_optimizer:
         raise RefusedError("--resume-optimizer", "has no effect without --resume")

@@ -12,9 +12,9 @@ from typing import Any
 
 from . import __version__
 from .device import Device
+from .engines import facts as engine_facts
 from .processes import Processes
 from .recipe import Recipe
-from .scaling import samples_a_step
 
 NAME = "sentinel_manifest.json"
 SCHEMA = 1
@@ -68,10 +68,7 @@ def write_manifest(
             "args": recipe.training.optimizer.args,
         },
         "data": dict(facts.data),
-        "processes": {
-            "count": facts.processes.count,
-            "samples_a_step": samples_a_step(recipe, facts.processes.count),
-        },
+        "processes": engine_facts(recipe, facts.processes),
         "versions": _versions(),
         "device": facts.device.as_dict(),
         "resumed_from": facts.resumed_from,

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,3 +89,31 @@ def losses():
         return {line["step"]: line["loss"] for line in map(json.loads, lines)}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def launched(package):
+    """Make starts in two processes of torchrun, one after another; returns codes and output."""
+    program = Path(__file__).parent / "programs" / "starts.py"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {
+        "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+
+    def call(root, *commands):
+        (root / "commands.json").write_text(json.dumps(commands))
+        done = subprocess.run(
+            [*launcher, program, package, root / "commands.json", root],
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        codes = [json.loads((root / f"{rank}.json").read_text()) for rank in (0, 1)]
+        return SimpleNamespace(codes=codes, out=done.stdout, err=done.stderr)
+
+    return call

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 pytestmark = pytest.mark.trainer
 
-PROGRAM = Path(__file__).parent / "programs" / "starts.py"
 STEPS = ["--set", "adapter.dropout=0"]
+
+
+def start(recipe_file, out, *words):
+    return [str(recipe_file), "--set", f"output_dir={out}", *STEPS, *words]
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +26,20 @@ def wide(train, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(package, recipe_file, wide, tmp_path_factory):
+def two(launched, recipe_file, wide, tmp_path_factory):
     """What two processes made: a run, one resumed from `wide`, and checkpoints that failed."""
     root = tmp_path_factory.mktemp("two")
     run, resumed = root / "run", root / "resumed"
-
-    def start(out, *words):
-        return [str(recipe_file), "--set", f"output_dir={out}", *STEPS, *words]
-
-    commands = [
-        start(run),
-        start(resumed, "--resume", str(wide / "checkpoint-2")),
-        start(root / "none", "--set", "training.stepz=1"),
+    done = launched(
+        root,
+        start(recipe_file, run),
+        start(recipe_file, resumed, "--resume", str(wide / "checkpoint-2")),
+        start(recipe_file, root / "none", "--set", "training.stepz=1"),
         ["stage", str(root / "staged"), "1"],
         ["stage", str(root / "staged"), "finish"],
         ["stage", str(root / "staged"), "nobody"],
-    ]
-    (root / "commands.json").write_text(json.dumps(commands))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [*launch, PROGRAM, package, root / "commands.json", root],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        env=environment,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    codes = [json.loads((root / f"{rank}.json").read_text()) for rank in (0, 1)]
-    return SimpleNamespace(
-        run=run, resumed=resumed, root=root, codes=codes, out=done.stdout, err=done.stderr
-    )
+    return SimpleNamespace(run=run, resumed=resumed, root=root, **vars(done))
 
 
 def test_every_start_ends_in_all_processes_alike(two):

@@ -12,9 +12,10 @@ from sentinel.formats import trainer_log
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member
-from sentinel.formats.layouts.base import files_at
+from sentinel.formats.layouts.base import directories_at, files_at
 from sentinel.formats.layouts.parts import part_of, read_all, stat_parts
 from sentinel.formats.naming import is_plain_name, step_of_path
+from sentinel.formats.nested import stat_nested
 from sentinel.formats.scalars import as_count, as_finite, as_text, brief
 from sentinel.formats.settings import Setting, flatten
 
@@ -38,7 +39,7 @@ def recognise(place: Place) -> Candidate | None:
 
 def members(path: Path) -> tuple[Member, ...]:
     """Look at the parts and the manifest."""
-    found = stat_parts(path, files_at(path))
+    found = (*stat_parts(path, files_at(path)), *stat_nested(path, directories_at(path)))
     try:
         return (*found, stat_member(path, MANIFEST, "state"))
     except InputError:
@@ -63,7 +64,7 @@ def read(path: Path) -> Checkpoint:
         draft.fault(_broken(draft, fact), "state", MANIFEST)
     _check_files(draft, manifest.get("files"))
     files = files_at(path)
-    adapter, settings = read_all(draft, files)
+    adapter, settings = read_all(draft, files, directories_at(path))
     log = trainer_log.trainer_log_of(_log(draft, files))
     step = as_count(manifest.get("step"))
     updates = as_count(manifest.get("updates_done"))

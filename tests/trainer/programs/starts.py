@@ -1,8 +1,10 @@
+# ruff: noqa: PLC0415 - accelerate is loaded only where it is needed
 """Make several starts of the trainer in one process of a launcher, one command a line.
 
 `starts.py PACKAGE COMMANDS RESULTS`: COMMANDS holds a JSON list of argument lists; each process
 writes its exit codes into RESULTS under its rank. A list that begins with "stage" fills a
-checkpoint in which the process named next fails.
+checkpoint in which the process named next fails; one that begins with "fsdp2" is a start after
+accelerate was made to believe that its processes have accelerators.
 """
 
 from __future__ import annotations
@@ -37,13 +39,38 @@ def stage(package, output_dir, failing):
     return "whole"
 
 
+def shard_on_cpu(package):
+    """Let accelerate shard on the processor: it asks only what kind of processes there are.
+
+    What shards is torch, which does so on any device.
+    """
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    session = importlib.import_module(f"{package}.session")
+    arguments = session.training_arguments
+
+    def patched(*args, **kwargs):
+        result = arguments(*args, **kwargs)
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        return result
+
+    session.training_arguments = patched
+    session.check_engine = lambda *_: None
+
+
+def run(package, words):
+    if words[0] == "stage":
+        return stage(package, *words[1:])
+    if words[0] == "fsdp2":
+        shard_on_cpu(package)
+        words = [*words[1:], "--set", "parallel.engine=fsdp2"]
+    return importlib.import_module(f"{package}.main").main(words)
+
+
 def main():
     package, commands, results = sys.argv[1:]
-    call = importlib.import_module(f"{package}.main").main
-    codes = [
-        stage(package, *words[1:]) if words[0] == "stage" else call(words)
-        for words in json.loads(Path(commands).read_text())
-    ]
+    codes = [run(package, words) for words in json.loads(Path(commands).read_text())]
     (Path(results) / f"{os.environ['RANK']}.json").write_text(json.dumps(codes))
 
 
