@@ -92,25 +92,49 @@ def losses():
 
 
 @pytest.fixture(scope="session")
-def launched(package):
-    """Make starts in two processes of torchrun, one after another; returns codes and output."""
-    program = Path(__file__).parent / "programs" / "starts.py"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def wide(train, tmp_path_factory):
+    """A run of one process with four samples a step, as two with batches of two take them."""
+    out = tmp_path_factory.mktemp("wide")
+    assert train(out, training__gradient_accumulation=2, adapter__dropout=0) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def many(package, recipe_file):
+    """How several processes are started: the words of a start, and what runs them."""
     environment = os.environ | {
         "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+    def words(out, *more):
+        place = ["--set", f"output_dir={out}", "--set", "adapter.dropout=0"]
+        return [str(recipe_file), *place, *map(str, more)]
+
+    return SimpleNamespace(
+        environment=environment,
+        torchrun=torchrun,
+        module=["-m", f"{package}.main"],
+        words=words,
+    )
+
+
+@pytest.fixture(scope="session")
+def launched(package, many):
+    """Make starts in two processes of torchrun, one after another; returns codes and output."""
+    program = Path(__file__).parent / "programs" / "starts.py"
 
     def call(root, *commands):
         (root / "commands.json").write_text(json.dumps(commands))
         done = subprocess.run(
-            [*launcher, program, package, root / "commands.json", root],
+            [*many.torchrun, program, package, root / "commands.json", root],
             capture_output=True,
             text=True,
             timeout=280,
             check=False,
-            env=environment,
+            env=many.environment,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         codes = [json.loads((root / f"{rank}.json").read_text()) for rank in (0, 1)]

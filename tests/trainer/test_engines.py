@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,33 +13,25 @@ import pytest
 
 pytestmark = [pytest.mark.trainer]
 
-STEPS = ["--set", "adapter.dropout=0"]
+DROPOUT = ("--set", "adapter.dropout=0")
 AFTER = (3, 4, 5, 6)
 
 
-def start(recipe_file, out, *words):
-    return [str(recipe_file), "--set", f"output_dir={out}", *STEPS, *map(str, words)]
+@pytest.fixture
+def resume(train, losses, tmp_path, capsys):
+    """Go on with one process, and return its losses and what it said."""
+
+    def call(checkpoint):
+        out = tmp_path / f"one-{checkpoint.parent.name}"
+        assert train(out, *DROPOUT, "--resume", checkpoint) == 0
+        return losses(out), capsys.readouterr().out
+
+    return call
 
 
-def launcher(package, *words):
-    """The command that starts two processes of the trainer by torchrun."""
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-        *("-m", f"{package}.main", *words),
-    ]
-
-
-@pytest.fixture(scope="module")
-def wide(train, tmp_path_factory):
-    """One process that takes four samples a step."""
-    out = tmp_path_factory.mktemp("wide")
-    assert train(out, *STEPS, training__gradient_accumulation=2) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+def losses_of(output_dir):
+    lines = (output_dir / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines)}
 
 
 def state_of(checkpoint):
@@ -61,70 +52,66 @@ def same_state(left, right, tolerance):
 
 @pytest.mark.slow
 def test_fsdp2_writes_what_one_process_would_and_goes_on_from_it(
-    launched, recipe_file, wide, train, losses, tmp_path
+    launched, many, wide, resume, tmp_path
 ):
     """Weights and optimizer state are whole in the file, on the way out and back in."""
-    run, resumed, one = tmp_path / "run", tmp_path / "resumed", tmp_path / "one"
+    run, resumed = tmp_path / "run", tmp_path / "resumed"
     before = wide / "checkpoint-2"
     done = launched(
         tmp_path,
-        ["fsdp2", *start(recipe_file, run)],
-        ["fsdp2", *start(recipe_file, resumed, "--resume", before)],
+        ["fsdp2", *many.words(run)],
+        ["fsdp2", *many.words(resumed, "--resume", before)],
     )
     assert done.codes == [[0, 0], [0, 0]]
-    expected = losses(wide)
-    assert losses(run) == pytest.approx(expected, rel=1e-5)
-    assert losses(resumed) == pytest.approx({step: expected[step] for step in AFTER}, rel=1e-5)
+    expected = losses_of(wide)
+    assert losses_of(run) == pytest.approx(expected, rel=1e-5)
+    assert losses_of(resumed) == pytest.approx({step: expected[step] for step in AFTER}, rel=1e-5)
     same_state(state_of(run / "checkpoint-4"), state_of(wide / "checkpoint-4"), 1e-6)
-    assert train(one, *STEPS, "--resume", run / "checkpoint-2") == 0
-    assert losses(one) == pytest.approx({step: expected[step] for step in AFTER}, rel=1e-5)
+    one, _ = resume(run / "checkpoint-2")
+    assert one == pytest.approx({step: expected[step] for step in AFTER}, rel=1e-5)
     manifest = json.loads((run / "checkpoint-6" / "sentinel_manifest.json").read_text())
     assert manifest["processes"]["engine"] == "fsdp2"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
-def test_zero_keeps_its_parts_and_the_whole_state_beside_them(
-    launched, recipe_file, wide, train, losses, tmp_path, stage, capsys
-):
+def test_zero_keeps_its_parts_and_the_whole_state_beside_them(launched, many, wide, resume, stage):
     """DeepSpeed goes on from its own parts, one process from the whole; sentinel reads both."""
     pytest.importorskip("deepspeed")
     from sentinel.formats.opening import open_checkpoint
 
-    run, resumed, one = tmp_path / "run", tmp_path / "resumed", tmp_path / "one"
+    root = wide.with_name(f"zero-{stage}")
+    root.mkdir()
+    run, resumed = root / "run", root / "resumed"
     zero = ["--set", "parallel.engine=deepspeed", "--set", f"parallel.zero_stage={stage}"]
-    done = launched(tmp_path, start(recipe_file, run, *zero))
+    done = launched(root, many.words(run, *zero))
     assert done.codes == [[0], [0]]
-    expected = losses(wide)
+    expected = losses_of(wide)
     after = {step: expected[step] for step in AFTER}
-    assert losses(run) == pytest.approx(expected, rel=1e-4)
+    assert losses_of(run) == pytest.approx(expected, rel=1e-4)
     same_state(state_of(run / "checkpoint-4"), state_of(wide / "checkpoint-4"), 1e-5)
     checkpoint = open_checkpoint(run / "checkpoint-4")
     assert checkpoint.faults == ()
     assert any("zero_pp_rank_1" in member.path for member in checkpoint.members)
 
-    done = launched(tmp_path, start(recipe_file, resumed, *zero, "--resume", run / "checkpoint-2"))
+    done = launched(root, many.words(resumed, *zero, "--resume", run / "checkpoint-2"))
     assert "optimizer state: kept" in done.out
-    assert losses(resumed) == pytest.approx(after, rel=1e-4)
-    assert train(one, *STEPS, "--resume", run / "checkpoint-2") == 0
-    assert "optimizer state: kept" in capsys.readouterr().out
-    assert losses(one) == pytest.approx(after, rel=1e-4)
-    done = launched(
-        tmp_path, start(recipe_file, tmp_path / "new", *zero, "--resume", wide / "checkpoint-4")
-    )
+    assert losses_of(resumed) == pytest.approx(after, rel=1e-4)
+    one, said = resume(run / "checkpoint-2")
+    assert "optimizer state: kept" in said
+    assert one == pytest.approx(after, rel=1e-4)
+    done = launched(root, many.words(root / "new", *zero, "--resume", wide / "checkpoint-4"))
     assert "optimizer state: dropped (DeepSpeed takes up no state but its own)" in done.out
 
 
 @pytest.mark.slow
-def test_accelerates_launcher_starts_it_too(package, recipe_file, environment, losses, tmp_path):
+def test_accelerates_launcher_starts_it_too(many, losses, tmp_path):
     """Its launcher of many GPUs; what the processes find is the processor."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     command += ["--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
     command += ["--dynamo_backend=no", "--main_process_port=0"]
-    words = start(recipe_file, tmp_path, "--set", "training.steps=2")
-    subprocess.run(
-        [*command, "-m", f"{package}.main", *words], env=environment, check=True, timeout=280
-    )
+    words = many.words(tmp_path, "--set", "training.steps=2")
+    subprocess.run([*command, *many.module, *words], env=many.environment, check=True, timeout=280)
     manifest = json.loads((tmp_path / "checkpoint-2" / "sentinel_manifest.json").read_text())
     assert manifest["processes"]["count"] == 2
     assert losses(tmp_path).keys() == {1, 2}
@@ -141,14 +128,12 @@ def workers_of(process):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to_all", [True, False], ids=["launcher", "one process"])
-def test_sigterm_saves_one_checkpoint_and_ends_all(
-    package, recipe_file, environment, train, tmp_path, to_all
-):
+def test_sigterm_saves_one_checkpoint_and_ends_all(many, train, tmp_path, to_all):
     """Whichever process gets it; all stop at the same step, which one process goes on from."""
-    words = start(recipe_file, tmp_path / "run", "--set", "training.steps=100000")
+    words = many.words(tmp_path / "run", "--set", "training.steps=100000")
     process = subprocess.Popen(
-        launcher(package, *words, "--set", "training.save_every=100000"),
-        env=environment,
+        [*many.torchrun, *many.module, *words, "--set", "training.save_every=100000"],
+        env=many.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -164,17 +149,15 @@ def test_sigterm_saves_one_checkpoint_and_ends_all(
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     step = json.loads((checkpoint / "sentinel_manifest.json").read_text())["step"]
     more = {"training__steps": step + 1}
-    assert train(tmp_path / "more", *STEPS, "--resume", checkpoint, **more) == 0
+    assert train(tmp_path / "more", *DROPOUT, "--resume", checkpoint, **more) == 0
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_leaves_whole_checkpoints(
-    package, recipe_file, environment, train, tmp_path
-):
-    words = start(recipe_file, tmp_path / "run", "--set", "training.steps=100000")
+def test_a_killed_process_ends_all_and_leaves_whole_checkpoints(many, train, tmp_path):
+    words = many.words(tmp_path / "run", "--set", "training.steps=100000")
     process = subprocess.Popen(
-        launcher(package, *words, "--set", "training.save_every=1"),
-        env=environment,
+        [*many.torchrun, *many.module, *words, "--set", "training.save_every=1"],
+        env=many.environment,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -192,7 +175,7 @@ def test_a_killed_process_ends_all_and_leaves_whole_checkpoints(
             assert (checkpoint / name).stat().st_size == entry["size_bytes"]
     newest = max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
     step = int(newest.name.removeprefix("checkpoint-"))
-    assert train(tmp_path / "run", *STEPS, "--resume", newest, training__steps=step + 1) == 0
+    assert train(tmp_path / "run", *DROPOUT, "--resume", newest, training__steps=step + 1) == 0
     assert not list((tmp_path / "run").glob(".tmp-*"))
 
 

@@ -10,31 +10,19 @@ import pytest
 
 pytestmark = pytest.mark.trainer
 
-STEPS = ["--set", "adapter.dropout=0"]
-
-
-def start(recipe_file, out, *words):
-    return [str(recipe_file), "--set", f"output_dir={out}", *STEPS, *words]
+DROPOUT = ("--set", "adapter.dropout=0")
 
 
 @pytest.fixture(scope="module")
-def wide(train, tmp_path_factory):
-    """One process that takes four samples a step, as two processes with batches of two do."""
-    out = tmp_path_factory.mktemp("wide")
-    assert train(out, *STEPS, training__gradient_accumulation=2) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def two(launched, recipe_file, wide, tmp_path_factory):
+def two(launched, many, wide, tmp_path_factory):
     """What two processes made: a run, one resumed from `wide`, and checkpoints that failed."""
     root = tmp_path_factory.mktemp("two")
     run, resumed = root / "run", root / "resumed"
     done = launched(
         root,
-        start(recipe_file, run),
-        start(recipe_file, resumed, "--resume", str(wide / "checkpoint-2")),
-        start(recipe_file, root / "none", "--set", "training.stepz=1"),
+        many.words(run),
+        many.words(resumed, "--resume", wide / "checkpoint-2"),
+        many.words(root / "none", "--set", "training.stepz=1"),
         ["stage", str(root / "staged"), "1"],
         ["stage", str(root / "staged"), "finish"],
         ["stage", str(root / "staged"), "nobody"],
@@ -60,7 +48,7 @@ def test_a_checkpoint_of_one_process_goes_on_with_two(two, wide, losses):
 
 def test_a_checkpoint_of_two_processes_goes_on_with_one(two, train, losses, tmp_path, capsys):
     """The optimizer's state and the place in the data are kept, and so are samples a step."""
-    assert train(tmp_path, *STEPS, "--resume", two.run / "checkpoint-2") == 0
+    assert train(tmp_path, *DROPOUT, "--resume", two.run / "checkpoint-2") == 0
     said = capsys.readouterr().out
     assert "training.gradient_accumulation 2 keeps 4 samples a step" in said
     before = losses(two.run)
