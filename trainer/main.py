@@ -1,4 +1,4 @@
-"""The command `sentinel-train`: a recipe in, checkpoints out.
+"""The command `sentinel-train`: a recipe in, checkpoints out, or one of them exported.
 
 Exit codes: 0 the training reached its last step; 2 the recipe, an option, a checkpoint, the
 base or the data was refused, nothing was written; 3 the memory of the device is full; 4 the

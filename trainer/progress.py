@@ -23,10 +23,12 @@ class Speed(TrainerCallback):
 
     `tokens` of this start, `tokens_per_s` since the log before, `eta_s` to the last step, and
     `memory_bytes`: the most that was in use on the GPU, or what this process holds on a CPU.
+    Of ``processes`` that train together each is taken to have as many tokens as this one.
     It has to stand before the callbacks that write a log down.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
         self.tokens = 0
         self._before = 0
         self._began = self._last = time.monotonic()
@@ -35,7 +37,8 @@ class Speed(TrainerCallback):
     def count(self, inputs: Mapping[str, Any]) -> None:
         """Add the tokens of a batch, padding left out."""
         mask = inputs.get("attention_mask")
-        self.tokens += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        own = int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        self.tokens += own * self.processes
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""

@@ -133,7 +133,7 @@ def _run(start: Start, prepared: Prepared, done: list[int]) -> int | None:
     model = _model(start, prepared, collator)
 
     # ---- loop ----------------------------------------------------------------------------
-    stop, speed = StopSignal(done, processes), Speed()
+    stop, speed = StopSignal(done, processes), Speed(processes.count)
     updates = UpdateCount(
         start.checkpoint.updates_done if start.checkpoint else 0,
         estimates_rate=training.optimizer.estimates_rate,

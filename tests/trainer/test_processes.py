@@ -67,7 +67,12 @@ def test_only_the_first_process_speaks(two):
 def test_a_checkpoint_holds_every_process_and_one_manifest(two):
     checkpoint = two.run / "checkpoint-4"
     manifest = json.loads((checkpoint / "sentinel_manifest.json").read_text())
-    assert manifest["processes"] == {"count": 2, "samples_a_step": 4}
+    assert manifest["processes"] == {
+        "count": 2,
+        "samples_a_step": 4,
+        "engine": "ddp",
+        "zero_stage": None,
+    }
     assert {"rng_state_0.pth", "rng_state_1.pth", "optimizer.pt"} <= manifest["files"].keys()
     for name, entry in manifest["files"].items():
         assert (checkpoint / name).stat().st_size == entry["size_bytes"]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ..checkpoints import sync_tree
 from ..errors import RefusedError
 
@@ -47,6 +49,8 @@ def replaced(path: Path) -> Iterator[Path]:
         else:
             os.replace(made, path)  # noqa: PTH105 - says what POSIX promises
         _sync_directory(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise RefusedError(f"output '{path}'", f"can't be written ({error})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
