@@ -15,7 +15,7 @@ from typing import Literal
 from ..errors import RefusedError
 from .adapter import Adapter
 
-Naming = Literal["diffusers", "ldm", "flux"]
+Naming = Literal["diffusers", "ldm", "flux", "clip"]
 
 _GENERATIVE_MODELS = "https://github.com/Stability-AI/generative-models"
 _FLUX = "https://github.com/black-forest-labs/flux"
@@ -104,6 +104,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             "CLIP as Stable Diffusion's only text encoder",
             diffusers="text_encoder",
             kohya="lora_te_",
+            kohya_naming="clip",
+            comfy_naming="clip",
             comfy="text_encoders.clip_l.transformer.",
             spec="stable-diffusion-v1",
             base_version="sd_v1",
@@ -113,6 +115,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             "CLIP-L as the first of several text encoders",
             diffusers="text_encoder",
             kohya="lora_te1_",
+            kohya_naming="clip",
+            comfy_naming="clip",
             comfy="text_encoders.clip_l.transformer.",
             spec="stable-diffusion-xl-v1-base",
             base_version="sdxl_base_v1-0",
@@ -122,6 +126,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             "CLIP-G as the second text encoder",
             diffusers="text_encoder_2",
             kohya="lora_te2_",
+            kohya_naming="clip",
+            comfy_naming="clip",
             comfy="text_encoders.clip_g.transformer.",
             spec="stable-diffusion-xl-v1-base",
             base_version="sdxl_base_v1-0",
@@ -182,11 +188,11 @@ def _recognised(adapter: Adapter) -> str | None:
         found = _by_width(adapter, (".attn2.to_k", ".attn2.to_v"), _UNETS)
     elif has(".single_transformer_blocks.") or "Transformer2D" in kind or "Transformer3D" in kind:
         found = "flux" if kind in {"", "FluxTransformer2DModel"} else "transformer"
-    elif has(".text_model.encoder.layers."):
+    elif kind.startswith("CLIPText") or has(".text_model.encoder.layers."):
         found = _by_width(adapter, (".q_proj", ".k_proj", ".v_proj", ".out_proj", ".fc1"), _CLIPS)
     elif has(".encoder.block."):
         found = "t5"
-    elif adapter.config.get("task_type") or has(".layers."):
+    elif adapter.config.get("task_type") or (has(".layers.") and not has(".encoder.layers.")):
         found = "text"
     return found
 

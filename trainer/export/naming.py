@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -35,6 +36,8 @@ def renamed(adapter: Adapter, architecture: Architecture, target: Target) -> tup
         return tuple(native_modules(adapter.modules))
     if naming == "ldm":
         return tuple(_by_ldm(module, architecture) for module in adapter.modules)
+    if naming == "clip":
+        return tuple(_by_clip(module) for module in adapter.modules)
     return adapter.modules
 
 
@@ -103,9 +106,15 @@ def _magnitude(module: Module, axis: int) -> torch.Tensor:
     return module.magnitude.reshape(shape)
 
 
+def _by_clip(module: Module) -> Module:
+    """Put `text_model.` before the name, which Transformers' CLIPTextModel lost with version 5."""
+    path = f"text_model.{module.path.removeprefix('text_model.')}"
+    return replace(module, path=path)
+
+
 def _by_ldm(module: Module, architecture: Architecture) -> Module:
     name = ldm_name(module.path, plain_up_blocks=architecture.plain_up_blocks)
     if name is None:
         fact = f"is not one of {architecture.title}"
         raise RefusedError(f"module '{module.path}'", fact, "say what it was trained on with --as")
-    return Module(name, module.down, module.up, module.scale, module.magnitude)
+    return replace(module, path=name)

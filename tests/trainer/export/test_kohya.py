@@ -30,11 +30,11 @@ def test_sdxl_has_the_originals_names(export, adapted, same_changes):
     from diffusers.loaders import StableDiffusionXLLoraLoaderMixin as Loader
 
     settings = {
-        "block_out_channels": (4, 4, 4),
+        "block_out_channels": (2, 2, 2),
         "layers_per_block": 2,
         "sample_size": 8,
         "norm_num_groups": 2,
-        "attention_head_dim": 2,
+        "attention_head_dim": 1,
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         "cross_attention_dim": 2048,
@@ -126,6 +126,25 @@ def test_diffusers_opens_the_kohya_file_of_a_unet(export, adapted, unet, same_ch
     out = checkpoint.parent.parent / "out.safetensors"
     state, alphas = Loader.lora_state_dict(str(out), unet_config=fresh.config)
     Loader.load_lora_into_unet(state, alphas, fresh)
+    same_changes(before, fresh)
+
+
+def test_clip_has_the_name_it_had_before_transformers_5(export, adapted, clip, same_changes):
+    """kohya's tools know `text_model` only; diffusers opens it, whichever its encoder has.
+
+    The MLP alone: of attention in kohya's files diffusers 0.42.1 can't tell the type.
+    """
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
+    from safetensors.torch import load_file
+    from transformers import CLIPTextModel
+
+    fresh = CLIPTextModel(clip.config)
+    checkpoint, before = adapted(clip, target_modules=["fc1", "fc2"])
+    code, out, said = export(checkpoint, "kohya", "--as", "clip-l", name="out.safetensors")
+    assert code == 0, said
+    assert "lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha" in load_file(out)
+    state, alphas = Loader.lora_state_dict(str(out))
+    Loader.load_lora_into_text_encoder(state, alphas, fresh, prefix="text_encoder")
     same_changes(before, fresh)
 
 
