@@ -16,7 +16,6 @@ from transformers import Trainer, TrainingArguments
 
 from .callbacks import EvaluationStopped, UpdateCount
 from .device import Device
-from .disk import telling_full_disk
 from .engines import engine_arguments, engine_of
 from .manifest import Facts, write_manifest
 from .model import load_adapter_weights
@@ -112,10 +111,7 @@ class LoopTrainer(Trainer):
         if callable(getattr(self.optimizer, "eval", None)):
             self.optimizer.eval()
         place, step = Path(self.args.output_dir), self.state.global_step
-        with (
-            staged_together(self.facts.processes, place, step, self._finish) as directory,
-            telling_full_disk(directory),
-        ):
+        with staged_together(self.facts.processes, place, step, self._finish) as directory:
             self._save_weights(directory)
             self._save_state(directory)
             self._save_scaler(str(directory))
