@@ -40,6 +40,7 @@ def save(place: Path, ups: dict[str, np.ndarray]) -> None:
     tensors |= {f"{module}.lora_A.weight": down for module in MODULES}
     save_file(tensors, place / "pytorch_lora_weights.safetensors")
     (place / "training_state.json").write_text(json.dumps({"global_step": int(place.name[11:])}))
+    (place / ".guard").write_text("complete\n")  # SimpleTuner's own mark, written last
 
 
 if __name__ == "__main__":
