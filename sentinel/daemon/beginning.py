@@ -122,7 +122,7 @@ class Beginning:
         self._drain()
         faulty = self._repairer.by_hand(last)
         if faulty:
-            self._repairer.open(last)
+            self._repairer.open(last, is_over=last.exit_code == 0)
             return Repair(last, tuple(faulty), asked=True)
         if self._is_over(last):
             self._say(last, _OVER, "over")

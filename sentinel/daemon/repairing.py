@@ -63,9 +63,13 @@ class Repairer:
 
     # -- the repair of an attempt, from its first intent to the next start --------------------
 
-    def open(self, attempt: Attempt) -> None:
-        """Write down that this attempt is to be stopped and repaired."""
-        self._journal.intend(self._run_id, "repair", str(attempt.attempt), {})
+    def open(self, attempt: Attempt, *, is_over: bool = False) -> None:
+        """Write down that this attempt is to be stopped and repaired.
+
+        ``is_over`` says that it had trained all its steps by then.
+        """
+        detail = {"is_over": is_over}
+        self._journal.intend(self._run_id, "repair", str(attempt.attempt), detail)
 
     def is_open(self, attempt: Attempt) -> bool:
         """Tell whether a repair of this attempt was begun and not finished."""
@@ -135,7 +139,7 @@ class Repairer:
         plan = self._planner.plan(
             findings,
             faulty=faulty,
-            starts=self._past.lineage(attempt),
+            starts=self._starts(attempt, findings),
             failures=failures,
             before=Plan.from_detail(attempt.plan) if attempt.plan else None,
             number=attempt.attempt + 1,
@@ -249,6 +253,19 @@ class Repairer:
     def on_disk(self) -> list[Judged]:
         """Return the judged checkpoints that still lie in the trainer's reach, oldest first."""
         return self._past.on_disk()
+
+    def _starts(self, attempt: Attempt, findings: Sequence[Finding]) -> list[Judged]:
+        """Return where the training may go on: none that leaves it nothing to train.
+
+        After its last step a resume from a checkpoint with the same finding would change nothing.
+        """
+        starts = self._past.lineage(attempt)
+        action = self._journal.action(self._run_id, "repair", str(attempt.attempt))
+        is_over = attempt.exit_code == 0 or (action is not None and action.detail.get("is_over"))
+        if not is_over:
+            return starts
+        rules = {found.rule for found in findings}
+        return [one for one in starts if rules.isdisjoint(found.rule for found in one.findings)]
 
     def _in_the_way(self) -> Judged | None:
         """Return the faulty checkpoint that a trainer told nothing would begin from, if any."""

@@ -170,7 +170,7 @@ class Supervisor:
             self._drain()
         hangs = end is None  # else a finding asks for it
         if not self._reports_only and (hangs or self._repairer.faulty(attempt.attempt)):
-            self._repairer.open(attempt)
+            self._repairer.open(attempt, is_over=end is not None and end.code == 0)
             self._stop(process, attempt)
             self._drain()
             return self._repair(attempt, self._repairer.faulty(attempt.attempt))

@@ -94,6 +94,19 @@ def test_it_begins_with_the_remedy_where_the_policy_names_the_rule(bench):
     assert attempt.plan["rules"] == [RULE]
 
 
+def test_what_is_found_after_the_last_step_begins_anew(bench):
+    """All checkpoints show it, and from the last one there is nothing left to train."""
+    trainer = OneTrainer(bench)
+
+    ran = trainer.run(act_on=["adafactor-scale-configured"])
+
+    assert ran.code == 0, ran.err
+    last = bench.journal().last_attempt(bench.run_id)
+    assert (last.attempt, last.plan["target"]) == (2, None)
+    assert trainer.ran_with("ws-resumed/2")["optimizer"]["scale_parameter"] is False
+    assert "fixed" in {event.detail.get("result") for event in bench.log().events}
+
+
 @pytest.mark.parametrize(("policy", "code"), [("report", 0), ("stop", 76)])
 def test_other_policies(bench, policy, code):
     """Reported: started all the same. Stopped: not started at all."""
