@@ -11,7 +11,7 @@ import xxhash
 from sentinel.checkpoint import identity, path_text
 from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.effect import effect_rows
-from sentinel.stats.moments import Moments, Scratch, block_moments, merge, unmeasured
+from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
 from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.reading import MemberFiles, current_identity
@@ -91,7 +91,7 @@ class _Reader:
         self._digest = digest
         self._tick = tick
         self._scratch = Scratch()
-        self._buffer = np.empty(self._scratch.block_bytes, np.uint8)
+        self._buffer = np.empty(block_bytes(), np.uint8)
 
     def read(self, tensor: Tensor) -> tuple[Moments, str | None, bytes | None]:
         """Return the moments of a tensor, its digest where asked for, and its sample."""
@@ -99,9 +99,9 @@ class _Reader:
             return unmeasured(tensor.numel), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
         sampler = Sampler(tensor)
-        total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0
+        total, unticked = moments_of(tensor.dtype, self._buffer[:0], self._scratch), 0
         for block in self._files.blocks(tensor, self._buffer):
-            total = merge(total, block_moments(tensor.dtype, block, self._scratch))
+            total = merge(total, moments_of(tensor.dtype, block, self._scratch))
             sampler.take(block)
             if hasher:
                 hasher.update(block.data)
