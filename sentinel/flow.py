@@ -210,7 +210,9 @@ def scan(
         progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
     stop = threading.Event()
     tick = _until(stop, progress.advance if progress is not None else None)
-    read = partial(measure_again, digest=digest, tick=tick)
+    # Threads that have no checkpoint of their own share the tensors of one.
+    shared = max(1, jobs // max(1, len(opened)))
+    read = partial(measure_again, digest=digest, tick=tick, jobs=shared)
     try:
         inspected = iter(list(map_threads(read, opened, jobs)))
     finally:

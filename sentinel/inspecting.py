@@ -62,25 +62,35 @@ def read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> I
 
 
 def measure_again(
-    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
+    checkpoint: Checkpoint,
+    *,
+    digest: bool,
+    tick: Callable[[int], None] | None,
+    jobs: int = 1,
 ) -> Inspected:
-    """Measure, and open again when the files changed meanwhile."""
+    """Measure with up to ``jobs`` threads, and open again when the files changed meanwhile."""
     current = checkpoint
     for _ in range(READ_ATTEMPTS):
         try:
-            return _measure(current, digest=digest, tick=tick)
+            return _measure(current, digest=digest, tick=tick, jobs=jobs)
         except ChangedWhileReadError as error:
             last = error
             current = open_checkpoint(checkpoint.path)
     return Inspected(_with_fault(current, "unreadable-file", last.where, str(last)), None)
 
 
-def _measure(opened: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None) -> Inspected:
+def _measure(
+    opened: Checkpoint,
+    *,
+    digest: bool,
+    tick: Callable[[int], None] | None,
+    jobs: int = 1,
+) -> Inspected:
     checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
-        measured = measure(checkpoint, digest=digest, tick=tick)
+        measured = measure(checkpoint, digest=digest, tick=tick, jobs=jobs)
         torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
         return Inspected(torn, measured)
     except InputError as error:
