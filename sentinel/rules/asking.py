@@ -1,7 +1,6 @@
 """Asking about one checkpoint: directly where a rule's SQL is plain, else in the database.
 
-What a rule counts decides nearly always that it has nothing to say; only what a finding tells is
-read from the database, which is opened when it is first needed.
+The database is opened when it is first needed, and most checkpoints are judged without it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from sentinel.rules.database import Database, Row
+    from sentinel.rules.direct.answers import Answer
     from sentinel.rules.schema import Rule
 
 
@@ -33,6 +33,7 @@ class Asking:
         self._direct = Direct(tables) if direct else None
         self._stack = ExitStack()
         self._database: Database | None = None
+        self._answers: dict[str, Answer | None] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +55,7 @@ class Asking:
         None stands for columns that were not looked at.
         """
         answer = self._direct.answer(rule) if self._direct is not None else None
+        self._answers[rule.id] = answer
         if answer is not None:
             named = sql.words(f"{rule.where}\n{rule.when}")
             undecided = answer.counts.decide(rule.match) is None
@@ -63,14 +65,39 @@ class Asking:
 
     def unknown_columns(self, rule: Rule) -> list[str]:
         """Return the columns named in the predicate that are NULL in a row it cannot decide."""
-        known = self.columns(rule)
+        known = self._columns(rule)
         named = sql.words(f"{rule.where}\n{rule.when}")
         columns = tuple(column for column in known if column in named)
         (row,) = self.rows(rule, sql.count_nulls(rule, columns))
         _rows, *nulls = cast("tuple[int, ...]", row)
         return [column for column, count in zip(columns, nulls, strict=False) if count]
 
-    def columns(self, rule: Rule) -> dict[str, str]:
+    def hits(self, rule: Rule, expressions: Mapping[str, str]) -> dict[str, object]:
+        """Return what aggregates say of the bad rows, by name."""
+        if not expressions:
+            return {}
+        answer = self._answers.get(rule.id)
+        found = answer.hits(expressions) if answer is not None else None
+        if found is None:
+            (row,) = self.rows(rule, sql.select_hits(rule, expressions))
+            found = dict(zip(expressions, row, strict=True))
+        return found
+
+    def listed(self, rule: Rule) -> list[tuple[object, object]]:
+        """Return the tensor and the part of each bad row, in their order."""
+        answer = self._answers.get(rule.id)
+        found = answer.listed(rule.names) if answer is not None else None
+        if found is not None:
+            return found
+        known = self._columns(rule)
+        expressions = {
+            "name_": rule.names or ("tensor" if "tensor" in known else "NULL"),
+            "part_": "part" if "part" in known else "NULL",
+        }
+        hits = self.rows(rule, sql.select_hits(rule, expressions))
+        return [(name, part) for name, part in hits]
+
+    def _columns(self, rule: Rule) -> dict[str, str]:
         """Return the columns of the rows a rule judges, and their DuckDB types."""
         source = sql.source_of(rule)
         return self._opened().columns(source, sql.bound(rule, source))

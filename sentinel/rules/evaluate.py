@@ -215,7 +215,7 @@ def _why_unknown(rule: Rule, counts: Counts, unknown: Sequence[str]) -> str:
 
 def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> Finding:
     expressions = {**rule.facts, **({"softer_": rule.softer.when} if rule.softer else {})}
-    facts = _one_row(rule, expressions, subject)
+    facts = subject.asking.hits(rule, expressions)
     names, parts = _names_and_parts(rule, subject)
     message = fill(
         rule.message,
@@ -249,22 +249,9 @@ def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> 
     )
 
 
-def _one_row(rule: Rule, expressions: Mapping[str, str], subject: _Subject) -> dict[str, object]:
-    if not expressions:
-        return {}
-    (row,) = subject.asking.rows(rule, sql.select_hits(rule, expressions))
-    return dict(zip(expressions, row, strict=True))
-
-
 def _names_and_parts(rule: Rule, subject: _Subject) -> tuple[tuple[str, ...], tuple[Part, ...]]:
     """Return the tensors of the hit rows in their order, and the parts they belong to."""
-    known = subject.asking.columns(rule)
-    column = rule.names or ("tensor" if "tensor" in known else None)
-    expressions = {
-        "name_": column or "NULL",
-        "part_": "part" if "part" in known else "NULL",
-    }
-    hits = subject.asking.rows(rule, sql.select_hits(rule, expressions))
+    hits = subject.asking.listed(rule)
     names = tuple(dict.fromkeys(str(name) for name, _ in hits if name is not None))
     if rule.scope == "run":
         return names, ()

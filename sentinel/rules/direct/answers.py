@@ -14,15 +14,14 @@ from sentinel.rules.direct.computing import compute
 from sentinel.rules.direct.given import Given
 from sentinel.rules.direct.queries import expression_of, query_of
 from sentinel.rules.direct.relation import Relation
-from sentinel.rules.direct.selecting import Runner
-from sentinel.rules.direct.syntax import NotDirect
+from sentinel.rules.direct.selecting import Runner, keeps_order
+from sentinel.rules.direct.syntax import Item, Name, NotDirect, aggregates
 from sentinel.rules.sql import source_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from sentinel.rules.direct.column import Column
     from sentinel.rules.schema import Rule
 
 
@@ -33,6 +32,38 @@ class Answer:
     counts: Counts
     source: Relation
     undecided: NDArray[np.bool_]
+    bad: NDArray[np.bool_]
+    runner: Runner
+    in_order: bool
+    """Whether the database would give the rows in the same order."""
+
+    def hits(self, expressions: Mapping[str, str]) -> dict[str, object] | None:
+        """Return what aggregates say of the bad rows, None where the database must be asked."""
+        trees = {name: expression_of(text) for name, text in expressions.items()}
+        items = tuple(Item(tree, name) for name, tree in trees.items() if tree is not None)
+        is_one_row = all(one.expression and aggregates(one.expression) for one in items)
+        if len(items) < len(expressions) or not is_one_row or not self.in_order:
+            return None
+        try:
+            found = self.runner.grouped(items, self.source.only(self.bad))
+            return {str(one.name): one.column().to_plain()[0] for one in found.columns}
+        except (NotDirect, *_MISREAD):
+            return None
+
+    def listed(self, column: str | None) -> list[tuple[object, object]] | None:
+        """Return of each bad row the value of a column and its part, in their order."""
+        rows = self.source.only(self.bad)
+        if not self.in_order:
+            return None
+        try:
+            known = {one.name for one in rows.columns}
+            named = column.lower() if column else "tensor"
+            values = (rows.find(Name(name)) if name in known else None for name in (named, "part"))
+            none = [None] * rows.length
+            lists = (none if one is None else one.to_plain() for one in values)
+            return list(zip(*lists, strict=True))
+        except NotDirect:
+            return None
 
     def unknown_columns(self, named: frozenset[str]) -> list[str] | None:
         """Return which of the named columns are NULL in an undecided row, None if not known."""
@@ -73,24 +104,27 @@ class Direct:
             in_scope = as_truth(compute(where, scope))
             # Rows that are out of scope count for nothing, whatever could be said of them.
             rows = source.only(~is_false(in_scope))
-            return _answer(
-                in_scope.take(~is_false(in_scope)), compute(when, runner.scope(rows)), rows
-            )
+            is_bad = as_truth(compute(when, runner.scope(rows)))
+            in_scope = in_scope.take(~is_false(in_scope))
         except (NotDirect, *_MISREAD):
             return None
+        bad, good, unknown = is_true(is_bad), is_false(is_bad), ~is_bad.known
+        inside, maybe = is_true(in_scope), ~in_scope.known
+        counts = (
+            int(np.count_nonzero(scoped & kind))
+            for scoped in (inside, maybe)
+            for kind in (bad, good, unknown)
+        )
+        return Answer(
+            counts=Counts(*counts),
+            source=rows,
+            undecided=maybe | (inside & unknown),
+            bad=inside & bad,
+            runner=runner,
+            in_order=keeps_order(query),
+        )
 
 
 # A function with too few arguments, a parameter that is not there, brackets without an end: what
 # is wrong with such a rule is said best by DuckDB.
 _MISREAD = (LookupError, RecursionError, TypeError, ValueError)
-
-
-def _answer(in_scope: Column, is_bad: Column, source: Relation) -> Answer:
-    bad, good, unknown = is_true(as_truth(is_bad)), is_false(is_bad), ~is_bad.known
-    inside, maybe = is_true(in_scope), ~in_scope.known
-    counts = (
-        int(np.count_nonzero(scope & kind))
-        for scope in (inside, maybe)
-        for kind in (bad, good, unknown)
-    )
-    return Answer(Counts(*counts), source, maybe | (inside & unknown))

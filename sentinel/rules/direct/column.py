@@ -68,6 +68,11 @@ class Column:
         """Return the column with more rows unknown."""
         return Column(self.kind, self.values, self.known & ~unknown, self.exact_decimal)
 
+    def to_plain(self) -> list[Any]:
+        """Return the values as Python's, None where unknown."""
+        pairs = zip(self.values.tolist(), self.known.tolist(), strict=True)
+        return [value if is_known else None for value, is_known in pairs]
+
     def to_list(self) -> list[Any]:
         """Return the values as Python's, None where unknown; NaN as one object."""
         plain = self.values.tolist()

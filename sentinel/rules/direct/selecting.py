@@ -29,6 +29,7 @@ from sentinel.rules.direct.syntax import (
     Query,
     Select,
     Source,
+    windows,
 )
 
 Parameters = Mapping[str, bool | int | float | str]
@@ -49,6 +50,10 @@ class Runner:
         parts = [self._select(select) for select in query.selects]
         found = parts[0] if len(parts) == 1 else stacked(parts)
         return found if query.limit is None else self._limited(query, found)
+
+    def grouped(self, items: tuple[Item, ...], relation: Relation) -> Relation:
+        """Return the one row of a SELECT of aggregates over a relation."""
+        return self._grouped(Select(items, (), grouped=True), relation, {})
 
     def scope(self, relation: Relation) -> Scope:
         """Return a scope for expressions over a relation."""
@@ -237,3 +242,12 @@ def _distinct(relation: Relation) -> Relation:
     keys = [one.column() for one in relation.columns]
     firsts = [rows[0] for rows in groups_by(keys, relation.length).rows]
     return relation.take(np.array(firsts, np.intp), len(firsts))
+
+
+def keeps_order(query: Query) -> bool:
+    """Tell whether the rows of a query come in the order of one table's."""
+    (select, *others) = query.selects
+    plain = not (query.named or others or select.grouped or select.distinct)
+    single = len(select.sources) == 1 and isinstance(select.sources[0].origin, str)
+    expressions = (item.expression for item in select.items if item.expression is not None)
+    return plain and single and not any(map(windows, expressions))

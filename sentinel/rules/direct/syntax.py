@@ -154,3 +154,10 @@ def aggregates(expression: Expression) -> bool:
     if isinstance(expression, Call) and expression.name in AGGREGATES and expression.over is None:
         return True
     return any(aggregates(part) for part in parts_of(expression))
+
+
+def windows(expression: Expression) -> bool:
+    """Tell whether an expression looks at other rows beside its own."""
+    if isinstance(expression, Call) and expression.over is not None:
+        return True
+    return any(windows(part) for part in parts_of(expression))
