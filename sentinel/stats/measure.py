@@ -18,6 +18,7 @@ from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments
 from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.reading import MemberFiles, current_identity
+from sentinel.stats.remembered import Numbers, Remembered
 from sentinel.stats.samples import Sampler
 from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
 
@@ -54,12 +55,14 @@ def measure(
     digest: bool,
     tick: Callable[[int], None] | None = None,
     jobs: int = 1,
+    remembered: Remembered | None = None,
 ) -> Measured:
     """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
 
     ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
     number of bytes read since it was told last, by up to ``jobs`` threads that share the tensors;
-    each holds one block in memory. Raises ChangedWhileReadError when the members are not the same
+    each holds one block in memory. What ``remembered`` holds of the same bytes is not read again.
+    Raises ChangedWhileReadError when the members are not the same
     before, while and after reading: numbers of two versions are nobody's.
     """
     before = identity(checkpoint.members)
@@ -68,8 +71,9 @@ def measure(
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
     with MemberFiles(checkpoint) as files:
         reader = _Reader(files, digest=digest, tick=tick or _no_tick)
-        read = map_threads(reader.read, weights, jobs)
-        numbers = {tensor.name: found for tensor, found in zip(weights, read, strict=True)}
+        read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
+        found = map_threads(read, weights, jobs)
+        numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
         moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
         row_of = partial(
             pair_row, moments=moments, adapter=checkpoint.adapter, open_member=files.open
@@ -100,7 +104,7 @@ class _Reader:
         self._tick = tick
         self._rooms = threading.local()
 
-    def read(self, tensor: Tensor) -> tuple[Moments, str | None, bytes | None]:
+    def read(self, tensor: Tensor) -> Numbers:
         """Return the moments of a tensor, its digest where asked for, and its sample."""
         if not tensor.is_dense:
             return unmeasured(tensor.numel), None, None
