@@ -12,11 +12,12 @@ from paired import compare, here
 from rows import Row
 
 from sentinel.stats import compiled
-from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of
+from sentinel.stats.moments import Moments, Scratch, moments_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SCRATCH = Scratch()
 NAMES = {"bfloat16": "BF16", "float32": "F32", "float16": "F16", "float64": "F64"}
 
 
@@ -40,10 +41,7 @@ def rows(mib: int, rounds: int) -> Iterator[Row]:
 
 
 def all_of(dtype: str, data: np.ndarray) -> Moments:
-    scratch, total, step = Scratch(), Moments(), block_bytes()
-    for start in range(0, data.size, step):
-        total = merge(total, moments_of(dtype, data[start : start + step], scratch))
-    return total
+    return moments_of(dtype, data, _SCRATCH)
 
 
 def _way() -> str:
