@@ -35,39 +35,66 @@ class Lazy:
         return self._found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Relation:
-    """Columns of one length."""
+    """Columns of one length; ``rows`` of what is ``given``, None for all of them.
 
-    length: int
-    columns: tuple[Lazy, ...]
+    A filter keeps the columns it does not look at as they are, and takes its rows of them when
+    somebody asks.
+    """
+
+    def __init__(
+        self, length: int, given: Sequence[Lazy], rows: NDArray[np.intp] | None = None
+    ) -> None:
+        self.length = length
+        self._given = tuple(given)
+        self._rows = rows
+        self._taken: dict[int, Lazy] = {}
+        self._named: dict[str | None, Relation] = {}
+        self._places: dict[str | None, list[int]] | None = None
+
+    @property
+    def columns(self) -> tuple[Lazy, ...]:
+        """Return the columns in their order."""
+        return tuple(self._at(place) for place in range(len(self._given)))
 
     def find(self, name: Name) -> Column | None:
         """Return the column of a name, None when there is none; raises NotDirect for several."""
-        found = [
-            one for one in self.columns if one.name == name.name and name.table in (None, one.table)
-        ]
+        if self._places is None:
+            self._places = {}
+            for place, one in enumerate(self._given):
+                self._places.setdefault(one.name, []).append(place)
+        places = self._places.get(name.name, [])
+        found = [at for at in places if name.table in (None, self._given[at].table)]
         if len(found) > 1:
             raise NotDirect
-        return found[0].column() if found else None
+        return self._at(found[0]).column() if found else None
 
     def named(self, table: str | None) -> Relation:
         """Return the relation as it is called behind FROM."""
-        return Relation(
-            self.length, tuple(Lazy(one.name, table, one.column) for one in self.columns)
-        )
+        if table not in self._named:
+            columns = (Lazy(one.name, table, one.column) for one in self.columns)
+            self._named[table] = Relation(self.length, tuple(columns))
+        return self._named[table]
 
-    def take(self, rows: Any, length: int) -> Relation:
-        """Return some of the rows, by their index or by a mask."""
-        return Relation(length, tuple(_taken(one, rows) for one in self.columns))
+    def take(self, rows: NDArray[np.intp]) -> Relation:
+        """Return some of the rows, by their index."""
+        chosen = rows if self._rows is None else self._rows[rows]
+        return Relation(len(rows), self._given, chosen)
 
     def only(self, mask: NDArray[np.bool_]) -> Relation:
         """Return the rows of a mask."""
-        count = int(mask.sum())
-        return self if count == self.length else self.take(mask, count)
+        return self if mask.all() else self.take(np.flatnonzero(mask))
+
+    def _at(self, place: int) -> Lazy:
+        one = self._given[place]
+        if self._rows is None:
+            return one
+        if place not in self._taken:
+            self._taken[place] = _taken(one, self._rows)
+        return self._taken[place]
 
 
-def _taken(one: Lazy, rows: Any) -> Lazy:
+def _taken(one: Lazy, rows: NDArray[np.intp]) -> Lazy:
     return Lazy(one.name, one.table, lambda: one.column().take(rows))
 
 
@@ -78,9 +105,7 @@ def product(first: Relation, second: Relation) -> Relation:
         raise NotDirect
     left = np.repeat(np.arange(first.length), second.length)
     right = np.tile(np.arange(second.length), first.length)
-    return Relation(
-        length, (*first.take(left, length).columns, *second.take(right, length).columns)
-    )
+    return Relation(length, (*first.take(left).columns, *second.take(right).columns))
 
 
 def equal_join(

@@ -77,7 +77,7 @@ class Runner:
         (limit,) = compute(query.limit or Literal(None), self.scope(_ONE)).to_list()
         rows = ordered(np.arange(found.length, dtype=np.intp), query.order, self.scope(found))
         rows = rows[: int(limit)]
-        return found.take(rows, len(rows))
+        return found.take(rows)
 
     def _select(self, select: Select) -> Relation:
         relation = self._joined(select.sources)
@@ -241,7 +241,7 @@ def _distinct(relation: Relation) -> Relation:
         return relation
     keys = [one.column() for one in relation.columns]
     firsts = [rows[0] for rows in groups_by(keys, relation.length).rows]
-    return relation.take(np.array(firsts, np.intp), len(firsts))
+    return relation.take(np.array(firsts, np.intp))
 
 
 def keeps_order(query: Query) -> bool:
