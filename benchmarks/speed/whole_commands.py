@@ -13,7 +13,8 @@ from rows import Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SENTINEL = (sys.executable, "-m", "sentinel")
+# -P: the sentinel that is installed, not the sources in the working directory.
+SENTINEL = (sys.executable, "-P", "-m", "sentinel")
 
 
 def rows(place: Path, mib: int, rounds: int) -> Iterator[Row]:
