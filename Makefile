@@ -11,9 +11,11 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc') pyproject.toml README.md
+SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -name '*.so') \
+    pyproject.toml hatch_build.py README.md
 
-.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus lint format docs clean
+.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus bench lint
+.PHONY: format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -47,6 +49,11 @@ trainers-supervised: $(VENV)/.installed
 # figures. CORPUS_DIR keeps the files; left empty they go when they are counted.
 corpus: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python tests/corpus/run.py $(CORPUS_DIR) --results benchmarks/corpus.md
+
+# Sentinel's speed as ratios of paired runs; renews benchmarks/RESULTS.md. BENCH holds options.
+BENCH ?=
+bench: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/run.py $(BENCH)
 
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ from sentinel.rules.schema import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured
+from sentinel.stats.remembered import Remembered
 from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
 from sentinel.verdict import Finding, Verdict, worst_level
@@ -210,7 +211,9 @@ def scan(
         progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
     stop = threading.Event()
     tick = _until(stop, progress.advance if progress is not None else None)
-    read = partial(measure_again, digest=digest, tick=tick)
+    # Threads that have no checkpoint of their own share the tensors of one.
+    shared = max(1, jobs // max(1, len(opened)))
+    read = partial(measure_again, digest=digest, tick=tick, jobs=shared, remembered=Remembered())
     try:
         inspected = iter(list(map_threads(read, opened, jobs)))
     finally:

@@ -15,6 +15,7 @@ from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.logs.beside import with_log
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.stats.measure import Measured, measure
+from sentinel.stats.remembered import Remembered
 from sentinel.stats.zero_tail import zero_tails
 
 READ_ATTEMPTS = 3
@@ -62,25 +63,40 @@ def read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> I
 
 
 def measure_again(
-    checkpoint: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None
+    checkpoint: Checkpoint,
+    *,
+    digest: bool,
+    tick: Callable[[int], None] | None,
+    jobs: int = 1,
+    remembered: Remembered | None = None,
 ) -> Inspected:
-    """Measure, and open again when the files changed meanwhile."""
+    """Measure with up to ``jobs`` threads, and open again when the files changed meanwhile.
+
+    What ``remembered`` holds of the same bytes is not read again.
+    """
     current = checkpoint
     for _ in range(READ_ATTEMPTS):
         try:
-            return _measure(current, digest=digest, tick=tick)
+            return _measure(current, digest=digest, tick=tick, jobs=jobs, remembered=remembered)
         except ChangedWhileReadError as error:
             last = error
             current = open_checkpoint(checkpoint.path)
     return Inspected(_with_fault(current, "unreadable-file", last.where, str(last)), None)
 
 
-def _measure(opened: Checkpoint, *, digest: bool, tick: Callable[[int], None] | None) -> Inspected:
+def _measure(
+    opened: Checkpoint,
+    *,
+    digest: bool,
+    tick: Callable[[int], None] | None,
+    jobs: int = 1,
+    remembered: Remembered | None = None,
+) -> Inspected:
     checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
-        measured = measure(checkpoint, digest=digest, tick=tick)
+        measured = measure(checkpoint, digest=digest, tick=tick, jobs=jobs, remembered=remembered)
         torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
         return Inspected(torn, measured)
     except InputError as error:

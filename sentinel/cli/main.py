@@ -5,6 +5,7 @@ The only place that prints and exits; every error becomes one line and an exit c
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import traceback
@@ -73,6 +74,8 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    # Imports make many objects and hardly any garbage: looking for it takes a tenth of the start.
+    gc.set_threshold(50_000, 20, 20)
     encodable()
     try:
         code = cli.main(prog_name="sentinel", standalone_mode=False)

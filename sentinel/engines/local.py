@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,8 +41,35 @@ def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], jobs: int) 
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def cores() -> int:
-    """Return how many processors this process may use."""
+def cores(root: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """Return how many processors this process may use: its affinity, and its cgroup's quota.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files; of version 1 the
+    quota of the group that is mounted as its own root, as in a container.
+    """
+    allowed = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    return max(1, min([allowed, *map(math.ceil, _quotas(root, membership))]))
+
+
+def _quotas(root: Path, membership: Path) -> Iterator[float]:
+    """Yield the processors that a quota is worth, of every group this process is in."""
+    for line in _text(membership).splitlines():
+        own = line.partition("::")[2].strip("/")
+        for group in (root / own, *(root / own).parents):
+            quota, _, period = _text(group / "cpu.max").partition(" ")
+            if quota.isdigit() and period.strip().isdigit():
+                yield int(quota) / max(1, int(period))
+            if group == root:
+                break
+    quota, period = (_text(root / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    if quota.strip().isdigit() and period.strip().isdigit():
+        yield int(quota) / max(1, int(period))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return ""

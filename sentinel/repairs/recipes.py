@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentinel.errors import RepairError
-from sentinel.rules.load import catalogue
+from sentinel.rules.files import catalogue
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Value = bool | int | float | str | None

@@ -32,6 +32,11 @@ class Counts:
         """Return the rows that are or may be in scope."""
         return self.in_scope + self.maybe_bad + self.maybe_good + self.maybe_unknown
 
+    @property
+    def undecided(self) -> int:
+        """Return the rows of which it is not known whether they are bad or in scope."""
+        return self.unknown + self.maybe_bad + self.maybe_good + self.maybe_unknown
+
     def decide(self, match: Literal["any", "all"] | AtLeast) -> bool | None:
         """Tell whether enough rows are bad; None when unknown rows could turn the answer.
 

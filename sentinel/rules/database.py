@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - names and types come from tables.py
-"""The database the rules run in: DuckDB in memory, filled once, then shut on all sides.
+"""The database the rules run in: DuckDB in memory, shut on all sides.
 
 No file, network, extension or setting can be reached from a rule's SQL, and the tables cannot
 be written: https://duckdb.org/docs/stable/operations_manual/securing_duckdb/overview
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import duckdb
 
+from sentinel.rules.query_error import QueryError
 from sentinel.rules.tables import GIVEN, HISTORY, HISTORY_KEYS, PAST_TABLES
 
 if TYPE_CHECKING:
@@ -36,40 +37,50 @@ _SHUT = (
 
 
 class Database:
-    """The tables of one checkpoint, for reading."""
+    """The tables of one checkpoint, for reading; each is filled when a statement first names it."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, tables: Mapping[str, pa.Table]
+    ) -> None:
         self._connection = connection
-
-    def add(self, name: str, table: pa.Table) -> None:
-        """Put rows into a declared table, in its columns and types."""
-        self._connection.register("now_", table)
-        self._connection.execute(f"INSERT INTO {name} {_conformed(name, 'now_', table)}")
-        self._connection.unregister("now_")
+        self._tables = tables
+        self._filled: set[str] = set()
 
     def rows(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one SELECT; raise duckdb.Error for anything else."""
+        """Run one SELECT; raise QueryError for anything else, and for one that fails."""
         with self._selected(sql, parameters):
             return self._connection.fetchall()
 
     def columns(self, sql: str, parameters: Mapping[str, object]) -> dict[str, str]:
-        """Return the columns of one SELECT and their DuckDB types."""
+        """Return the columns of one SELECT and their DuckDB types; raises as `rows`."""
         with self._selected(sql, parameters):
             return {column[0]: str(column[1]) for column in self._connection.description or ()}
 
     @contextmanager
     def _selected(self, sql: str, parameters: Mapping[str, object]) -> Iterator[None]:
-        statements = self._connection.extract_statements(sql)
-        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-            message = "a rule's SQL must be one SELECT"
-            raise duckdb.ParserException(message)
-        # Read-only, because a WITH in a SELECT can hold an INSERT.
-        self._connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            self._connection.execute(statements[0], dict(parameters))
-            yield
-        finally:
-            self._connection.execute("ROLLBACK")
+            statements = self._connection.extract_statements(sql)
+            if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+                raise QueryError("a rule's SQL must be one SELECT")
+            self._fill(sql)
+            # Read-only, because a WITH in a SELECT can hold an INSERT.
+            self._connection.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                self._connection.execute(statements[0], dict(parameters))
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+        except duckdb.Error as error:
+            raise QueryError(str(error)) from error
+
+    def _fill(self, sql: str) -> None:
+        """Fill the tables whose names occur in a statement, wherever they stand in it."""
+        text = sql.lower()
+        for name in (*GIVEN, *PAST_TABLES):
+            if name in text and name not in self._filled:
+                self._filled.add(name)
+                before = self._tables.get(f"prev_{name}") if name in GIVEN else None
+                _fill(self._connection, name, self._tables.get(name), before)
 
 
 @contextmanager
@@ -83,12 +94,8 @@ def open_database(tables: Mapping[str, pa.Table]) -> Iterator[Database]:
     try:
         for setting in _SHUT:
             connection.execute(setting)
-        for name in GIVEN:
-            _fill(connection, name, tables.get(name), tables.get(f"prev_{name}"))
-        for name in PAST_TABLES:
-            _fill(connection, name, tables.get(name), None)
         connection.execute("SET lock_configuration = true")
-        yield Database(connection)
+        yield Database(connection, tables)
     finally:
         connection.close()
 

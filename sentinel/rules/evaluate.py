@@ -12,14 +12,13 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
-import duckdb
-
 from sentinel.checkpoint import Part
 from sentinel.rules import sql
+from sentinel.rules.asking import Asking
 from sentinel.rules.counts import Counts
-from sentinel.rules.database import Database, open_database
 from sentinel.rules.messages import after_updates, at_step, fill, group_names
 from sentinel.rules.past import Past, held_in_a_row, history_tables
+from sentinel.rules.query_error import QueryError
 from sentinel.rules.schema import Rule
 from sentinel.rules.tables import FINDINGS, TABLES, UNKNOWN_WHEN_EMPTY
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, NotEvaluated, Severity
@@ -66,38 +65,41 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """The checkpoint under judgement: its database and what every message may tell."""
+    """The checkpoint under judgement: how to ask about it and what every message may tell."""
 
-    database: Database
+    asking: Asking
     missing: Mapping[str, str]
     path: str
     step: int | None
     updates: int | None
     past: Past
 
-    def rows(self, rule: Rule, statement: str) -> list[tuple[object, ...]]:
-        return self.database.rows(statement, sql.bound(rule, statement))
 
-
-def evaluate(rules: Sequence[Rule], tables: Mapping[str, pa.Table], past: Past = ()) -> Evaluation:
+def evaluate(
+    rules: Sequence[Rule],
+    tables: Mapping[str, pa.Table],
+    past: Past = (),
+    *,
+    direct: bool = True,
+) -> Evaluation:
     """Ask every rule about the tables of one checkpoint.
 
     ``tables`` holds tensors, pairs, checkpoint, config, metrics, faults and, when known, base;
     ``past`` the checkpoints before it in its lineage. Rules that name `findings` come last, and
     see what the others found. A rule that fails becomes a finding
-    `rule-error`; none raises.
+    `rule-error`; none raises. Without ``direct`` every rule is asked in the database.
     """
     named = {table for rule in rules for table in sql.named_tables(rule)}
     known = {**tables, **history_tables(past, named)}
     given = FINDINGS in known
     last = [rule for rule in rules if FINDINGS in sql.named_tables(rule) and not given]
-    with open_database(known) as database:
-        subject = _subject(database, known, past)
+    with Asking(known, direct=direct) as asking:
+        subject = _subject(asking, known, past)
         answers = [(rule, _ask(rule, subject)) for rule in rules if rule not in last]
         if last:
             said = _findings_table(answers)
-            database.add(FINDINGS, said)
-            subject = _subject(database, {**known, FINDINGS: said}, past)
+            asking.add(FINDINGS, said)
+            subject = _subject(asking, {**known, FINDINGS: said}, past)
             answers += [(rule, _ask(rule, subject)) for rule in last]
     findings = [answer for _, answer in answers if isinstance(answer, Finding)]
     waiting = [answer for _, answer in answers if isinstance(answer, _Waiting)]
@@ -133,15 +135,28 @@ def _findings_table(answers: Sequence[tuple[Rule, object]]) -> pa.Table:
     return pa.table({**named, "tensor_count": counts})
 
 
-def _subject(database: Database, tables: Mapping[str, pa.Table], past: Past) -> _Subject:
+def _subject(asking: Asking, tables: Mapping[str, pa.Table], past: Past) -> _Subject:
     missing = {name: f"table '{name}' is not known" for name in TABLES if name not in tables}
     for name in UNKNOWN_WHEN_EMPTY - missing.keys():
         if not tables[name].num_rows:
             missing[name] = f"table '{name}' is empty"
-    rows = database.rows("SELECT path, step, updates_done FROM checkpoint", {})
-    row = next(iter(rows), (None, None, None))
-    path, step, updates = cast("tuple[str | None, int | None, int | None]", row)
-    return _Subject(database, MappingProxyType(missing), path or "", step, updates, past)
+    path, step, updates = (
+        _first(tables.get("checkpoint"), name) for name in ("path", "step", "updates_done")
+    )
+    return _Subject(
+        asking,
+        MappingProxyType(missing),
+        cast("str | None", path) or "",
+        cast("int | None", step),
+        cast("int | None", updates),
+        past,
+    )
+
+
+def _first(table: pa.Table | None, column: str) -> object:
+    if table is None or not table.num_rows or column not in table.column_names:
+        return None
+    return table[column][0].as_py()
 
 
 def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:
@@ -155,7 +170,7 @@ def _ask(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | N
         return None
     try:
         return _judge(rule, subject)
-    except duckdb.Error as error:
+    except QueryError as error:
         problem = str(error).splitlines()[0]
         message = f"rule '{rule.id}' failed: {problem}; mend the rule or switch it off"
         return Finding(RULE_ERROR, "warning", message, scope=rule.scope, parts=())
@@ -168,11 +183,12 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting | None:
-    (row,) = subject.rows(rule, sql.count_rows(rule))
-    counts = Counts(*cast("tuple[int, int, int, int, int, int]", row))
+    counts, unknown = subject.asking.counts(rule)
     fires = counts.decide(rule.match)
     if fires is None:
-        return NotEvaluated(rule.id, _why_unknown(rule, counts, subject))
+        if unknown is None:
+            unknown = subject.asking.unknown_columns(rule)
+        return NotEvaluated(rule.id, _why_unknown(rule, counts, unknown))
     if not fires:
         return None
     unsure = rule.after_updates > 0 and subject.updates is None
@@ -184,15 +200,9 @@ def _judge(rule: Rule, subject: _Subject) -> Finding | NotEvaluated | _Waiting |
     return _finding(rule, counts, subject, unsure=unsure)
 
 
-def _why_unknown(rule: Rule, counts: Counts, subject: _Subject) -> str:
+def _why_unknown(rule: Rule, counts: Counts, unknown: Sequence[str]) -> str:
     """Name the columns that are NULL in the rows that could not be decided."""
-    source = sql.source_of(rule)
-    known = subject.database.columns(source, sql.bound(rule, source))
-    named = sql.words(f"{rule.where}\n{rule.when}")
-    columns = tuple(column for column in known if column in named)
-    (row,) = subject.rows(rule, sql.count_nulls(rule, columns))
-    undecided, *nulls = cast("tuple[int, ...]", row)
-    empty = [f"'{column}'" for column, count in zip(columns, nulls, strict=False) if count]
+    empty = [f"'{column}'" for column in unknown]
     verb = "are" if len(empty) > 1 else "is"
     noun = (
         ("columns " if len(empty) > 1 else "column ") + ", ".join(empty)
@@ -200,12 +210,12 @@ def _why_unknown(rule: Rule, counts: Counts, subject: _Subject) -> str:
         else "the predicate"
     )
     where = f" of '{rule.table}'" if rule.table else ""
-    return f"{noun}{where} {verb} unknown in {undecided} of {counts.total} rows"
+    return f"{noun}{where} {verb} unknown in {counts.undecided} of {counts.total} rows"
 
 
 def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> Finding:
     expressions = {**rule.facts, **({"softer_": rule.softer.when} if rule.softer else {})}
-    facts = _one_row(rule, expressions, subject)
+    facts = subject.asking.hits(rule, expressions)
     names, parts = _names_and_parts(rule, subject)
     message = fill(
         rule.message,
@@ -239,23 +249,9 @@ def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> 
     )
 
 
-def _one_row(rule: Rule, expressions: Mapping[str, str], subject: _Subject) -> dict[str, object]:
-    if not expressions:
-        return {}
-    (row,) = subject.rows(rule, sql.select_hits(rule, expressions))
-    return dict(zip(expressions, row, strict=True))
-
-
 def _names_and_parts(rule: Rule, subject: _Subject) -> tuple[tuple[str, ...], tuple[Part, ...]]:
     """Return the tensors of the hit rows in their order, and the parts they belong to."""
-    source = sql.source_of(rule)
-    known = subject.database.columns(source, sql.bound(rule, source))
-    column = rule.names or ("tensor" if "tensor" in known else None)
-    expressions = {
-        "name_": column or "NULL",
-        "part_": "part" if "part" in known else "NULL",
-    }
-    hits = subject.rows(rule, sql.select_hits(rule, expressions))
+    hits = subject.asking.listed(rule)
     names = tuple(dict.fromkeys(str(name) for name, _ in hits if name is not None))
     if rule.scope == "run":
         return names, ()

@@ -6,8 +6,8 @@ user's own rules at every load: a scan does not pay for a database before it has
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,14 +15,12 @@ from pydantic import ValidationError
 from sentinel.config import RuleSettings
 from sentinel.errors import ConfigError
 from sentinel.rules.consistency import check_consistency
+from sentinel.rules.files import PACKED, bundled_files, catalogue
 from sentinel.rules.mistakes import Origin
 from sentinel.rules.overrides import override
 from sentinel.rules.schema import Rule
 from sentinel.rules.shape_errors import explain_shape
 from sentinel.rules.yaml_lines import read_yaml
-
-FOLDERS = ("content", "run", "file")
-"""Where in the catalogue the rules are; its other folders hold other data."""
 
 
 def load_rules(
@@ -38,7 +36,7 @@ def load_rules(
     ConfigError for one in the overrides or paths.
     """
     settings = overrides or RuleSettings()
-    bundled = [_read_rule(path) for path in _bundled_files()]
+    bundled = _bundled(with_lines=check_bundled)
     own = [_read_rule(path) for path in _own_files((*(paths or ()), *settings.paths))]
     _refuse_duplicates([*bundled, *own])
     unchecked = [*bundled, *own] if check_bundled else own
@@ -50,11 +48,14 @@ def load_rules(
     return override([rule for rule, _ in (*bundled, *own)], settings)
 
 
-def catalogue() -> Path:
-    """Return the directory of the bundled rules: in the wheel, else in the repository."""
-    package = Path(str(files("sentinel")))
-    installed = package / "catalogue"
-    return installed if installed.is_dir() else package.parent / "rules"
+def _bundled(*, with_lines: bool) -> list[tuple[Rule, Origin]]:
+    """Read the catalogue: a wheel's from JSON, unless mistakes are to be told with their lines."""
+    root = catalogue()
+    packed = root / PACKED
+    if with_lines or not packed.is_file():
+        return [_read_rule(path) for path in bundled_files(root)]
+    rules = json.loads(packed.read_text(encoding="utf-8"))
+    return [(Rule.model_validate(rule), Origin(packed, {}, "")) for rule in rules]
 
 
 def _read_rule(path: Path) -> tuple[Rule, Origin]:
@@ -77,12 +78,6 @@ def _refuse_duplicates(rules: Iterable[tuple[Rule, Origin]]) -> None:
             todo = "give it another id; to change a bundled rule, override it in sentinel.yaml"
             raise origin.mistake(rule.id, ("id",), fact, todo)
         seen[rule.id] = origin
-
-
-def _bundled_files() -> Iterator[Path]:
-    root = catalogue()
-    for folder in FOLDERS:
-        yield from sorted((root / folder).glob("*.yaml"))
 
 
 def _own_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from sentinel.rules.schema import Parameter, Rule
 from sentinel.rules.tables import TABLES
@@ -16,12 +17,14 @@ from sentinel.rules.tables import TABLES
 # Quoted text and comments hold words that name nothing; "quoted names" stay.
 _SILENT = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _WORD = re.compile(r"(?<![$\w])[A-Za-z_]\w*")
+_REMEMBERED = 4096
 _PARAMETER = re.compile(r"\$([A-Za-z_]\w*)")
 
 
-def words(sql: str) -> set[str]:
+@lru_cache(_REMEMBERED)
+def words(sql: str) -> frozenset[str]:
     """Return the names an SQL text uses: columns, tables, functions and keywords alike."""
-    return set(_WORD.findall(_SILENT.sub(" ", sql)))
+    return frozenset(_WORD.findall(_SILENT.sub(" ", sql)))
 
 
 def parameters_in(sql: str) -> set[str]:

@@ -6,12 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-import duckdb
-
 from sentinel.errors import RuleError
 from sentinel.rules import sql
 from sentinel.rules.database import Database, open_database
 from sentinel.rules.mistakes import KeyPath, Origin, did_you_mean
+from sentinel.rules.query_error import QueryError
 from sentinel.rules.schema import Rule
 from sentinel.rules.tables import TABLES
 
@@ -66,7 +65,7 @@ def _try(
 ) -> Mapping[str, str]:
     try:
         return database.columns(statement, sql.bound(rule, statement))
-    except duckdb.Error as error:
+    except QueryError as error:
         raise _explain(rule, origin, key, str(error)) from error
 
 

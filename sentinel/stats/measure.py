@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
 
 from sentinel.checkpoint import identity, path_text
+from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.effect import effect_rows
-from sentinel.stats.moments import Moments, Scratch, block_moments, merge, unmeasured
+from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
 from sentinel.stats.optimizer import measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.reading import MemberFiles, current_identity
+from sentinel.stats.remembered import Numbers, Remembered
 from sentinel.stats.samples import Sampler
 from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from sentinel.checkpoint import Checkpoint, Tensor
 
@@ -49,12 +54,16 @@ def measure(
     *,
     digest: bool,
     tick: Callable[[int], None] | None = None,
+    jobs: int = 1,
+    remembered: Remembered | None = None,
 ) -> Measured:
     """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
 
     ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
-    number of bytes read since it was told last. Raises ChangedWhileReadError when the members
-    are not the same before, while and after reading: numbers of two versions are nobody's.
+    number of bytes read since it was told last, by up to ``jobs`` threads that share the tensors;
+    each holds one block in memory. What ``remembered`` holds of the same bytes is not read again.
+    Raises ChangedWhileReadError when the members are not the same
+    before, while and after reading: numbers of two versions are nobody's.
     """
     before = identity(checkpoint.members)
     _refuse_change(checkpoint, before)
@@ -62,11 +71,14 @@ def measure(
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
     with MemberFiles(checkpoint) as files:
         reader = _Reader(files, digest=digest, tick=tick or _no_tick)
-        numbers = {tensor.name: reader.read(tensor) for tensor in weights}
+        read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
+        found = map_threads(read, weights, jobs)
+        numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
         moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
-        pairs = [
-            pair_row(pair, moments, checkpoint.adapter, files.open) for pair in find_pairs(weights)
-        ]
+        row_of = partial(
+            pair_row, moments=moments, adapter=checkpoint.adapter, open_member=files.open
+        )
+        pairs = list(map_threads(row_of, find_pairs(weights), jobs))
         optimizer = checkpoint.optimizer and measure_optimizer(
             checkpoint.optimizer, files, tick or _no_tick
         )
@@ -84,24 +96,24 @@ def measure(
 
 
 class _Reader:
-    """One pass over one tensor after another, with one set of buffers."""
+    """One pass over one tensor after another, with one set of buffers a thread."""
 
     def __init__(self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None]) -> None:
         self._files = files
         self._digest = digest
         self._tick = tick
-        self._scratch = Scratch()
-        self._buffer = np.empty(self._scratch.block_bytes, np.uint8)
+        self._rooms = threading.local()
 
-    def read(self, tensor: Tensor) -> tuple[Moments, str | None, bytes | None]:
+    def read(self, tensor: Tensor) -> Numbers:
         """Return the moments of a tensor, its digest where asked for, and its sample."""
         if not tensor.is_dense:
             return unmeasured(tensor.numel), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
         sampler = Sampler(tensor)
-        total, unticked = block_moments(tensor.dtype, self._buffer[:0], self._scratch), 0
-        for block in self._files.blocks(tensor, self._buffer):
-            total = merge(total, block_moments(tensor.dtype, block, self._scratch))
+        scratch, buffer = self._room()
+        total, unticked = Moments(), 0
+        for block in self._files.blocks(tensor, buffer):
+            total = merge(total, moments_of(tensor.dtype, block, scratch))
             sampler.take(block)
             if hasher:
                 hasher.update(block.data)
@@ -111,6 +123,13 @@ class _Reader:
                 unticked = 0
         self._tick(unticked)
         return total, hasher.hexdigest() if hasher else None, sampler.bytes()
+
+    def _room(self) -> tuple[Scratch, NDArray[np.uint8]]:
+        """Return the temporaries and the buffer of the calling thread."""
+        if not hasattr(self._rooms, "own"):
+            self._rooms.own = Scratch(), np.empty(block_bytes(), np.uint8)
+        room: tuple[Scratch, NDArray[np.uint8]] = self._rooms.own
+        return room
 
 
 def _no_tick(_size_bytes: int) -> None:

@@ -1,5 +1,8 @@
 """The kernel: every statistic of a tensor from one pass over its bytes.
 
+Small runs of values are NumPy's, large ones those of the compiled loops where there are any
+(`sentinel.stats.compiled`); both find the same.
+
 NaN, Inf, zero and subnormal are comparisons of the bit pattern, the same for every IEEE-like
 format: with the sign masked off, a pattern below the smallest normal is zero or subnormal, one
 at the infinity pattern is Inf, one above it NaN. Sums run in float64, so that no format
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
+from sentinel.stats import compiled
 from sentinel.stats.float8 import FLOAT4, FLOAT8, Float8
 from sentinel.stats.floats import FLOATS, FP16_VANISHING, FloatFormat
 from sentinel.stats.groups import block_groups, complex_groups
@@ -28,6 +32,12 @@ BLOCK_BYTES = 192 * 1024
 """Bytes a block: small enough for it and its temporaries to stay in a core's caches, large
 enough for the work to outweigh NumPy's cost a call. Whole elements of every width fit, also of
 6 bits, of which four take three bytes."""
+
+COMPILED_BLOCK_BYTES = 1024 * 1024
+"""The same where nothing but the bytes themselves is kept, and a call costs some microseconds."""
+
+LARGE_BYTES = 16 * 1024
+"""From here on the compiled kernel is asked: loading it costs what NumPy needs for a few."""
 
 _SAFE_SQUARE = 1e150
 """Magnitudes between 1/this and this can be squared and summed in float64 as they are."""
@@ -122,16 +132,45 @@ def moments_of(dtype: str, data: NDArray[np.uint8], scratch: Scratch | None = No
     known when all is zero. The values of a block type are counted by the scales of their block,
     see `sentinel.stats.groups`.
     """
+    if data.size >= LARGE_BYTES and (found := _compiled_moments(dtype, data)) is not None:
+        return found
     scratch = scratch or Scratch()
     step = scratch.block_bytes - scratch.block_bytes % unit_bytes(dtype)
     total = Moments()
     for start in range(0, data.size, step):
-        block = data[start : start + step]
-        total = merge(total, block_moments(dtype, block, scratch))
+        total = merge(total, _numpy_moments(dtype, data[start : start + step], scratch))
     return total
 
 
-def block_moments(dtype: str, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
+def block_bytes() -> int:
+    """Return how many bytes a reader had best give to `moments_of` at a time."""
+    return COMPILED_BLOCK_BYTES if compiled.is_available() else BLOCK_BYTES
+
+
+def _compiled_moments(dtype: str, data: NDArray[np.uint8]) -> Moments | None:
+    """Return what the compiled kernel finds, None where there is none or it does not know how."""
+    if dtype in FLOAT8:
+        histogram = compiled.histogram(data)
+        return None if histogram is None else _coded_moments(FLOAT8[dtype], histogram)
+    if dtype in _INTEGERS:
+        found = compiled.tally_integers(data.view(_INTEGERS[dtype]))
+        return None if found is None else _integers(data.size // _INTEGERS[dtype].itemsize, *found)
+    tally = compiled.tally_floats(dtype, data) if dtype in FLOATS else None
+    if tally is None:
+        return None
+    counts = (tally.nan, tally.inf, tally.zero, tally.subnormal)
+    numel = data.size // FLOATS[dtype].bits.itemsize
+    if not tally.finite:
+        return Moments(numel, *counts, below_fp16=tally.below_fp16)
+    top = max(abs(tally.min), abs(tally.max))
+    if top and not 1 / _SAFE_SQUARE < top < _SAFE_SQUARE:
+        return None
+    ends = (tally.min, tally.max, top)
+    mean, l2 = tally.sum / tally.finite, math.sqrt(tally.squares)
+    return Moments(numel, *counts, *ends, mean, l2, tally.below_fp16)
+
+
+def _numpy_moments(dtype: str, block: NDArray[np.uint8], scratch: Scratch) -> Moments:
     """Return the moments of one block, at most ``scratch.block_bytes`` bytes."""
     if not block.size:
         return Moments()
@@ -263,13 +302,14 @@ def _coded_moments(form: Float8, histogram: NDArray[np.integer]) -> Moments:
 
 
 def _integer_moments(values: NDArray[np.integer]) -> Moments:
-    low, high = float(values.min()), float(values.max())
+    zero_count = values.size - int(np.count_nonzero(values))
+    return _integers(values.size, zero_count, int(values.min()), int(values.max()))
+
+
+def _integers(numel: int, zero_count: int, low: int, high: int) -> Moments:
+    ends = float(low), float(high)
     return Moments(
-        numel=values.size,
-        zero_count=values.size - int(np.count_nonzero(values)),
-        min=low,
-        max=high,
-        abs_max=max(abs(low), abs(high)),
+        numel, zero_count=zero_count, min=ends[0], max=ends[1], abs_max=max(map(abs, ends))
     )
 
 

@@ -20,8 +20,9 @@ from sentinel.stats.moments import (
     BLOCK_BYTES,
     Moments,
     Scratch,
-    block_moments,
+    block_bytes,
     merge,
+    moments_of,
     unmeasured,
 )
 from sentinel.stats.values import as_float64, is_decodable
@@ -149,6 +150,7 @@ class _Reader:
         self._files = files
         self._tick = tick
         self._scratch = Scratch()
+        self._whole = np.empty(block_bytes(), np.uint8)
         self._buffers = (
             np.empty(self._scratch.block_bytes, np.uint8),
             np.empty(self._scratch.block_bytes, np.uint8),
@@ -158,8 +160,8 @@ class _Reader:
         if not tensor.is_dense:
             return unmeasured(tensor.numel)
         blocks = (
-            block_moments(tensor.dtype, block, self._scratch)
-            for block in self._files.blocks(tensor, self._buffers[0])
+            moments_of(tensor.dtype, block, self._scratch)
+            for block in self._files.blocks(tensor, self._whole)
         )
         found = reduce(merge, blocks, Moments())
         self._tick(tensor.size_bytes)
@@ -172,7 +174,7 @@ class _Reader:
         (data,) = self._files.blocks(tensor, self._buffers[0])
         if is_decodable(tensor.dtype):
             return float(as_float64(tensor.dtype, data)[0])
-        return block_moments(tensor.dtype, data, self._scratch).max
+        return moments_of(tensor.dtype, data, self._scratch).max
 
     def vanished(self, first: Tensor, second: Tensor) -> int | None:
         """Count the elements whose second moment is zero and whose first is not."""

@@ -6,6 +6,8 @@ ordinary error.
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -36,6 +38,7 @@ class MemberFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._turn = threading.Lock()
         try:
             self._file: FileIO = open_file(path)
         except FileNotFoundError:
@@ -61,14 +64,21 @@ class MemberFile:
         view = target.data
         done = 0
         try:
-            self._file.seek(offset)
             while done < len(view):
-                count = self._file.readinto(view[done:])
+                count = self._read_at(offset + done, view[done:])
                 if not count:
                     raise self._changed(f"ends at {offset + done} inside a tensor")
                 done += count
         except OSError as error:
             raise self._unreadable(error) from None
+
+    def _read_at(self, offset: int, view: memoryview) -> int | None:
+        """Read some bytes; several threads may do so at once."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [view], offset)
+        with self._turn:
+            self._file.seek(offset)
+            return self._file.readinto(view)
 
     def read(self, offset: int, size_bytes: int) -> NDArray[np.uint8]:
         """Return ``size_bytes`` bytes in an array of their own."""
@@ -106,6 +116,7 @@ class MemberFiles:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._root = checkpoint.root
         self._open: dict[str, MemberFile] = {}
+        self._turn = threading.Lock()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -116,9 +127,10 @@ class MemberFiles:
 
     def open(self, member: str) -> MemberFile:
         """Return the open file of a member; raises as `MemberFile` does."""
-        if member not in self._open:
-            self._open[member] = self._stack.enter_context(MemberFile(self._root / member))
-        return self._open[member]
+        with self._turn:
+            if member not in self._open:
+                self._open[member] = self._stack.enter_context(MemberFile(self._root / member))
+            return self._open[member]
 
     def blocks(self, tensor: Tensor, buffer: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         """Yield a dense tensor's bytes, little-endian, in blocks of whole values.

@@ -60,8 +60,15 @@ def with_same_share(now: pa.Table, before: pa.Table | None) -> pa.Table:
     earlier = {} if before is None else _samples(before)
     mine = _samples(now)
     shares: list[float | None] = [None] * now.num_rows
-    if len(mine) == now.num_rows:  # two tensors of one name have no history
-        shares = [_share(key[-1], sample, earlier.get(key)) for key, sample in mine.items()]
+    if earlier and len(mine) == now.num_rows:  # two tensors of one name have no history
+        alike: dict[tuple[str, int], list[tuple[int, bytes, bytes]]] = {}
+        for row, (key, sample) in enumerate(mine.items()):
+            was = earlier.get(key)
+            if sample and was and len(sample) == len(was):
+                alike.setdefault((key[-1], len(sample)), []).append((row, sample, was))
+        for (dtype, _), samples in alike.items():
+            for (row, _, _), share in zip(samples, _shares(dtype, samples), strict=True):
+                shares[row] = share
     return now.append_column("same_share", pa.array(shares, pa.float64()))
 
 
@@ -77,10 +84,13 @@ def _samples(tensors: pa.Table) -> dict[tuple[str, ...], bytes | None]:
     return dict(zip(keys, tensors["sample"].to_pylist(), strict=True))
 
 
-def _share(dtype: str, now: bytes | None, before: bytes | None) -> float | None:
-    if not now or not before or len(now) != len(before):
-        return None
+def _shares(dtype: str, samples: list[tuple[int, bytes, bytes]]) -> list[float]:
+    """Return the share of equal elements in each pair of samples, all of one length."""
+    now = _elements(dtype, [sample for _, sample, _ in samples])
+    before = _elements(dtype, [was for _, _, was in samples])
+    return [float(share) for share in (now == before).all(axis=2).mean(axis=1)]
+
+
+def _elements(dtype: str, samples: list[bytes]) -> NDArray[np.uint8]:
     width = DTYPES[dtype].bits // _BYTE_BITS
-    pair = (np.frombuffer(sample, np.uint8).reshape(-1, width) for sample in (now, before))
-    first, second = pair
-    return float(np.mean((first == second).all(axis=1)))
+    return np.frombuffer(b"".join(samples), np.uint8).reshape(len(samples), -1, width)

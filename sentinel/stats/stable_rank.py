@@ -7,6 +7,7 @@ when a direction becomes merely small: https://arxiv.org/abs/1501.01571, section
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 _ROUNDS = 60
 _CLOSE = 1e-6
+_SQUARED_RANK = 32
+"""Up to this rank six products of matrices cost less than the rounds they stand for."""
+_SQUARINGS = 6
+_LAST_ROUNDS = 4
 _TINY = 1e-200
 """Norms below this may lose their squares."""
 
@@ -45,18 +50,41 @@ def _normal(gram: NDArray[np.float64]) -> NDArray[np.float64] | None:
 
 
 def _largest(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    # A random start misses no direction, a fixed seed gives the same file the same number.
-    vector = np.random.default_rng(0).standard_normal((first.shape[0],))
+    is_small = first.shape[0] <= _SQUARED_RANK
+    vector = _begun(first, second) if is_small else _start(first.shape[0])
     largest = 0.0
-    for _ in range(_ROUNDS):
-        weighted = second @ vector
-        size = float(vector @ weighted)
-        following = first @ weighted
+    for _ in range(_LAST_ROUNDS if is_small else _ROUNDS):
+        weighted = second.dot(vector)
+        size = float(vector.dot(weighted))
+        following = first.dot(weighted)
         if not size > 0:
             return largest
-        found = float(weighted @ following) / size
+        found = float(weighted.dot(following)) / size
         if abs(found - largest) <= _CLOSE * found:
             return found
         largest = found
-        vector = following / max(float(np.linalg.norm(following)), _TINY)
+        vector = following / max(math.sqrt(following.dot(following)), _TINY)
     return largest
+
+
+def _begun(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a vector that 64 rounds have gone over: squaring the product is those rounds."""
+    vector = _start(first.shape[0])
+    power = first.dot(second)
+    for _ in range(_SQUARINGS):
+        trace = float(power.trace())
+        if not trace > _TINY:
+            return vector
+        power = power / trace
+        power = power.dot(power)
+    found = power.dot(vector)
+    size = math.sqrt(found.dot(found))
+    return found / size if size > _TINY else vector
+
+
+@lru_cache(64)
+def _start(rank: int) -> NDArray[np.float64]:
+    """Return a vector that lies in no plane anybody builds, and the same each time."""
+    vector: NDArray[np.float64] = np.modf(np.sin(np.arange(1.0, rank + 1)) * 43758.5453)[0]
+    vector.setflags(write=False)
+    return vector

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.engines.local import map_threads
+from sentinel.engines.local import cores, map_threads
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(-1, 5))
@@ -51,3 +51,26 @@ def test_error_in_its_turn(jobs):
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert len(begun) < 20
+
+
+def test_cores_know_the_quota_of_a_container(tmp_path):
+    """The tightest quota of the groups a process is in, rounded up; never none at all."""
+    membership = tmp_path / "cgroup"
+    membership.write_text("0::/job/step\n", encoding="ascii")
+    inner = tmp_path / "root" / "job" / "step"
+    inner.mkdir(parents=True)
+    known = cores(tmp_path / "nowhere", tmp_path / "none")
+
+    for own, above, wanted in (("max", "max", known), ("50000", "max", 1), ("max", "10000", 1)):
+        (inner / "cpu.max").write_text(f"{own} 100000\n", encoding="ascii")
+        (inner.parent / "cpu.max").write_text(f"{above} 100000\n", encoding="ascii")
+        assert cores(tmp_path / "root", membership) == wanted
+
+
+def test_cores_know_the_quota_of_the_first_version(tmp_path):
+    group = tmp_path / "cpu"
+    group.mkdir()
+    (group / "cpu.cfs_quota_us").write_text("90000\n", encoding="ascii")
+    (group / "cpu.cfs_period_us").write_text("100000\n", encoding="ascii")
+
+    assert cores(tmp_path, tmp_path / "none") == 1

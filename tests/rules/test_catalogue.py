@@ -12,7 +12,8 @@ import yaml
 from seen import page as seen
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.examples import check_examples, example_tables
-from sentinel.rules.load import FOLDERS, catalogue, load_rules
+from sentinel.rules.files import FOLDERS, catalogue
+from sentinel.rules.load import load_rules
 from sentinel.rules.pages import RULE_SCHEMA, RULES_PAGE, render_page, render_schema
 from sentinel.rules.schema import Rule
 

@@ -53,6 +53,14 @@ def test_without_digest_the_column_is_null(checkpoint: Checkpoint) -> None:
     assert measure(checkpoint, digest=False).tensors["digest"].null_count == 4
 
 
+@pytest.mark.parametrize("jobs", [2, 5])
+def test_threads_change_nothing(checkpoint: Checkpoint, jobs: int) -> None:
+    """Rows and their order are the same however many threads read."""
+    alone = measure(checkpoint, digest=True)
+
+    assert measure(checkpoint, digest=True, jobs=jobs) == alone
+
+
 def test_every_byte_is_ticked_once(checkpoint: Checkpoint) -> None:
     ticks: list[int] = []
 
