@@ -37,6 +37,11 @@ def acting(findings: Iterable[Finding], act_on: frozenset[str]) -> tuple[Finding
     )
 
 
+def asks_by_hand(found: Finding) -> bool:
+    """Tell whether a finding asks for a resume when the user does, however sure its rule is."""
+    return found.severity in {"critical", "warning"} and "resume" in found.remedy
+
+
 class Repairer:
     """The repairs of one run; nothing here touches a process."""
 
@@ -93,12 +98,7 @@ class Repairer:
         From here on their rules are acted on, however sure, and attempts are counted anew.
         """
         judged = self._journal.judged(self._run_id, attempt.attempt)
-        asking = {
-            found.rule
-            for one in judged
-            for found in one.findings
-            if found.severity in {"critical", "warning"} and "resume" in found.remedy
-        }
+        asking = {found.rule for one in judged for found in one.findings if asks_by_hand(found)}
         self._act_on |= asking
         self._spent = len(self._past.series(attempt))
         return self.faulty(attempt.attempt)

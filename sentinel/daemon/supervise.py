@@ -23,7 +23,7 @@ from sentinel.daemon.process import Ended, TrainerProcess
 from sentinel.daemon.process_linux import become_subreaper
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.quarantining import Quarantiner
-from sentinel.daemon.repairing import HUNG, Repairer
+from sentinel.daemon.repairing import HUNG, Repairer, asks_by_hand
 from sentinel.daemon.runs import SupervisedRuns
 from sentinel.daemon.telling import Teller, ended_words
 from sentinel.errors import StateError
@@ -107,11 +107,17 @@ class Supervisor:
             return process
 
     def can_resume(self, code: int) -> bool:
-        """Tell whether a run that ended with this code is one for `sentinel resume`."""
-        ended_badly = (
-            code in self._codes.model_dump().values() or self._attending.signal is not None
-        )
-        return ended_badly and self._settings.recipe is not None
+        """Tell whether a run that ended with this code is one for `sentinel resume`.
+
+        It ended badly, by a signal, or on a checkpoint whose findings know a remedy.
+        """
+        if self._settings.recipe is None:
+            return False
+        if code in self._codes.model_dump().values() or self._attending.signal is not None:
+            return True
+        last = self._journal.last_attempt(self._run_id)
+        newest = self._journal.newest(self._run_id, last.attempt, limit=1) if last else ()
+        return any(asks_by_hand(found) for judged in newest for found in judged.findings)
 
     def foresee(self) -> Foreseen:
         """Return what a resume of an ended run would do; nothing is moved or started."""

@@ -70,6 +70,7 @@ def test_a_likely_fault_is_said_and_the_command_taken_at_its_word(bench):
     said = [line for line in ran.err.splitlines() if f"{RULE}: before step 1" in line]
     assert len(said) == 1
     assert ran.err.index(said[0]) < ran.err.index("attempt 1 started")
+    assert "--dry-run` tells how it would go on" in ran.err  # its last checkpoint is suspect
     assert RULE in trainer.told()
     assert trainer.ran_with("ws")["optimizer"]["scale_parameter"] is True
 
