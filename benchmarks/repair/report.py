@@ -1,6 +1,6 @@
 """Print the repair rates that `run.py` found, each with n and its 95 % interval.
 
-python benchmarks/repair/report.py RESULTS.json
+python benchmarks/repair/report.py RESULTS.json...
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ ARMS = ("sentinel", "restart", "random")
 
 def main() -> int:
     """Print a Markdown report."""
-    results = json.loads(Path(sys.argv[1]).read_text())
-    for line in (*by_fault(results["cases"]), "", *one_by_one(results["cases"])):
+    cases = [case for name in sys.argv[1:] for case in json.loads(Path(name).read_text())["cases"]]
+    for line in (*by_fault(cases), "", *one_by_one(cases)):
         print(line)
     return 0
 
@@ -32,25 +32,34 @@ def by_fault(cases: Sequence[Mapping]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for fault in (*FAULTS, None):
         ours = [case for case in cases if fault in {None, case["fault"]}]
-        cells = [rate(sum(repaired(case, arm) for case in ours), len(ours)) for arm in ARMS]
+        cells = []
+        for arm in ARMS:
+            tried = [case for case in ours if arm in case["arms"]]
+            cells.append(rate(sum(repaired(case, arm) for case in tried), len(tried)))
         yield f"| {fault or 'all'} | {' | '.join(cells)} |"
 
 
 def one_by_one(cases: Sequence[Mapping]) -> Iterator[str]:
-    """Yield a table with the last loss of each training, in bold where it was repaired."""
+    """Yield a table with the last loss of each training and how many repairs were tried."""
     yield "| training | twin | sentinel | plain restart | random remedy |"
     yield "|---|---|---|---|---|"
     for case in cases:
-        cells = [_loss(case, "twin")]
-        cells += [
-            f"**{_loss(case, arm)}**" if repaired(case, arm) else _loss(case, arm) for arm in ARMS
-        ]
+        cells = [_loss(case, "twin"), *(_told(case, arm) for arm in ARMS)]
         yield f"| {case['name']} | {' | '.join(cells)} |"
 
 
 def repaired(case: Mapping, arm: str) -> bool:
     """Tell whether one training was repaired that way."""
     return case["arms"][arm]["repaired"]
+
+
+def _told(case: Mapping, arm: str) -> str:
+    """Return the last loss, in bold where it was repaired, and how many repairs were tried."""
+    if arm not in case["arms"]:
+        return ""
+    loss = _loss(case, arm)
+    tried = len(case["arms"][arm]["did"])
+    return f"**{loss}** ({tried})" if repaired(case, arm) else f"{loss} ({tried})"
 
 
 def _loss(case: Mapping, arm: str) -> str:

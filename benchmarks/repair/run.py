@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ from sentinel.rules.load import load_rules  # noqa: E402
 
 ATTEMPTS = 4
 CONTROLLED = ("sentinel", "restart", "random")
+_PLAN = re.compile(r"[0-9:]{8}  plan ")
 
 
 def main() -> int:
@@ -114,8 +116,8 @@ def _outcome(training: Training) -> Outcome:
     return outcome(judged, training.wanted, steps=STEPS)
 
 
-def _under_sentinel(training: Training, device: str) -> list[object]:
-    """Run the user's command under `sentinel run`; return the plans it made."""
+def _under_sentinel(training: Training, device: str) -> list[str]:
+    """Run the user's command under `sentinel run`; return the plans it made, one a repair."""
     state = training.beside("state")
     config = training.beside("sentinel.yaml")
     likely = [rule.id for rule in load_rules() if rule.safety == "likely" and rule.remedy.resume]
@@ -123,10 +125,9 @@ def _under_sentinel(training: Training, device: str) -> list[object]:
     config.write_text(yaml.safe_dump(settings))
     options = ("--state", str(state), "--config", str(config), "--base", str(training.base))
     command = ("-m", "sentinel", "run", *options, "--", *training.command)
-    code = run(command, training.beside("log"), device)
+    run(command, training.beside("log"), device)
     said = training.beside("log").read_text(errors="replace")
-    plans = [line for line in said.splitlines() if "resume from" in line or "restart from" in line]
-    return [code, *plans]
+    return [line for line in said.splitlines() if _PLAN.match(line)]
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ safety: certain
 since: 0.1.0
 page: {what: The rate is 1., why: A test., fix: Lower it.}
 table: checkpoint
+where: coalesce(layout, '') <> 'configuration'
 when: optimizer_learning_rate > 0.9
 message: the rate is too high at step 1; lower it
 remedy:
