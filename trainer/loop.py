@@ -224,7 +224,7 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
     checkpointing = {"use_reentrant": training.gradient_checkpointing_reentrant}
     arguments = TrainingArguments(
         output_dir=recipe.output_dir,
-        max_steps=training.steps,
+        max_steps=training.last_step,
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation,
