@@ -225,6 +225,7 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
     arguments = TrainingArguments(
         output_dir=recipe.output_dir,
         max_steps=training.last_step,
+        num_train_epochs=training.epochs or 3.0,  # only told: max_steps goes over it
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation,

@@ -7,6 +7,8 @@ import json
 import pytest
 import yaml
 
+from sentinel.formats.opening import open_checkpoint
+
 pytestmark = pytest.mark.trainer
 
 ROWS = 55
@@ -52,7 +54,10 @@ def test_epochs_become_steps_of_the_data_and_the_manifest_has_both(passes):
     training = manifest["recipe"]["training"]
     assert (training["epochs"], training["steps"]) == (2.0, 8)
     assert manifest["epoch"] == 2.0
-    assert state_of(passes / "checkpoint-8")["max_steps"] == 8
+    state = state_of(passes / "checkpoint-8")
+    assert (state["max_steps"], state["num_train_epochs"]) == (8, 2)
+    shown = open_checkpoint(passes / "checkpoint-8").settings
+    assert (shown["training.epochs"], shown["training.max_steps"]) == (2, 8)
     lines = [json.loads(line) for line in (passes / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     rates = [line["learning_rate"] for line in lines]
