@@ -14,8 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -name '*.so') \
     pyproject.toml hatch_build.py README.md
 
-.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus bench lint
-.PHONY: format docs clean
+.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus bench
+.PHONY: bench-trainer lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -54,6 +54,15 @@ corpus: $(VENV)/.installed
 BENCH ?=
 bench: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/run.py $(BENCH)
+
+# sentinel-train next to TRL's SFTTrainer and with `sentinel watch` beside it, in paired runs; renews
+# benchmarks/results/trainer.md. TRL names an environment with TRL, made when it is not there; left
+# empty, only `sentinel watch` is measured. TRAINER_BENCH holds options.
+TRL ?=
+TRAINER_BENCH ?=
+bench-trainer: $(VENV)/.installed
+	$(BIN)/python benchmarks/trainer/run.py $(if $(TRL),--trl $(TRL)) $(TRAINER_BENCH) \
+	    --results benchmarks/results/trainer.md
 
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .

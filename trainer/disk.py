@@ -46,7 +46,8 @@ def checkpoints_to_come(recipe: Recipe, step: int) -> int:
     With rotation one more than is kept, since the oldest goes when the newest is whole.
     """
     training = recipe.training
-    coming = -(-training.steps // training.save_every) - step // training.save_every
+    coming = -(-training.last_step // training.save_every) - step // training.save_every
+    coming = max(0, coming)
     return coming if training.keep is None else min(coming, training.keep + 1)
 
 

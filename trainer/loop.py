@@ -224,7 +224,8 @@ def training_arguments(recipe: Recipe, device: Device, *, quiet: bool) -> Traini
     checkpointing = {"use_reentrant": training.gradient_checkpointing_reentrant}
     arguments = TrainingArguments(
         output_dir=recipe.output_dir,
-        max_steps=training.steps,
+        max_steps=training.last_step,
+        num_train_epochs=training.epochs or 3.0,  # only told: max_steps goes over it
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.batch_size,
         gradient_accumulation_steps=training.gradient_accumulation,

@@ -30,6 +30,7 @@ from .disk import DiskFullError
 from .engines import misfit
 from .errors import RefusedError
 from .export.command import export
+from .length import nothing_left
 from .precedence import choices, table
 from .processes import from_environment
 from .recipe import Recipe
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Check everything that needs no torch, then hand over to the session."""
     checkpoint = read_checkpoint(options.resume) if options.resume else None
-    file, given = read_settings(options.recipe), _given(options)
-    settings = _settings(options)
+    file = read_settings(options.recipe)
+    given, settings = _overlaid({}, options.set), _overlaid(file, options.set)
     inherited = inherit(settings, checkpoint) if checkpoint else settings
     recipe = check(inherited, f"recipe '{options.recipe}'")
     recipe = recipe.model_copy(update={"output_dir": str(Path(recipe.output_dir).absolute())})
@@ -97,8 +98,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_plan:
         _print_plan(recipe, checkpoint)
         return 0
-    if checkpoint and checkpoint.step >= recipe.training.steps:
-        print(f"nothing to do: step {checkpoint.step} of {recipe.training.steps} is done")
+    if checkpoint and (done := nothing_left(recipe, checkpoint.step)):
+        print(done)
         return 0
     return _train(recipe, checkpoint, state, options.init_lora)
 
@@ -117,18 +118,9 @@ def _train(
         return 3
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    """Return the recipe file with the --set options over it, in their order."""
-    settings = read_settings(options.recipe)
-    for option in options.set:
-        settings = with_option(settings, option)
-    return settings
-
-
-def _given(options: argparse.Namespace) -> Settings:
-    """Return what the --set options alone say."""
-    settings: Settings = {}
-    for option in options.set:
+def _overlaid(settings: Settings, options: Sequence[str]) -> Settings:
+    """Return settings with `--set` options over them, in their order."""
+    for option in options:
         settings = with_option(settings, option)
     return settings
 

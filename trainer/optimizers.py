@@ -58,7 +58,7 @@ def build_schedule(training: Training, optimizer: Any) -> Any:
             training.scheduler.replace("-", "_"),
             optimizer=optimizer,
             num_warmup_steps=training.warmup_steps,
-            num_training_steps=training.steps,
+            num_training_steps=training.last_step,
             scheduler_specific_kwargs=dict(training.scheduler_args),
         )
     except (TypeError, ValueError) as error:

@@ -18,6 +18,9 @@ Source = Literal["--set", "recipe", "checkpoint", "default"]
 _PLACES = ("output_dir", "base.model")
 """Settings that name a place, which a checkpoint may have outlived."""
 
+_INSTEAD = {"training.steps": "training.epochs", "training.epochs": "training.steps"}
+"""Settings that a source puts aside by naming the other one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -48,8 +51,9 @@ def choices(
         if not named or (key in _PLACES and checkpoint is not None):
             continue
         (source, first), *others = named
-        if source == "checkpoint" and not _same(first, value):
-            found.append(Choice(key, value, "default", ("checkpoint", first)))
+        if not _same(first, value) and (source == "checkpoint" or key in _INSTEAD):
+            winner = _who_names(_INSTEAD.get(key), sources)
+            found.append(Choice(key, value, winner, (source, first)))
             continue
         over = next(((other, it) for other, it in others if not _same(it, value)), None)
         inherited = source == "checkpoint" and value not in (_default(key), [], {})
@@ -72,6 +76,12 @@ def table(found: Sequence[Choice]) -> list[str]:
         "  " + "  ".join([*(row[at].ljust(widths[at]) for at in range(3)), row[3]]).rstrip()
         for row in rows
     ]
+
+
+def _who_names(key: str | None, sources: Sequence[tuple[Source, Settings]]) -> Source:
+    """Return the first source that gives ``key`` a value."""
+    named = (source for source, given in sources if key and given.get(key) is not None)
+    return next(named, "default")
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -22,6 +22,10 @@ LEAVES = frozenset({"training.optimizer.args", "training.scheduler_args", "adapt
 """Mappings that are one value: taken from one source as a whole, never mixed."""
 
 
+LENGTHS = ("steps", "epochs")
+"""Two ways to say how long a training is: a source that names one goes over both of another."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML with the numbers of version 1.2: `1e-6` is a number, not a text."""
 
@@ -69,7 +73,22 @@ def with_option(settings: Settings, option: str) -> Settings:
     One that names a key within a mapping of `LEAVES` changes that key alone.
     """
     within = any(option.strip().startswith(f"{leaf}.") for leaf in LEAVES)
-    return overlay(settings, parse_option(option), leaves=frozenset() if within else LEAVES)
+    above = parse_option(option)
+    return overlay(one_length(settings, above), above, leaves=frozenset() if within else LEAVES)
+
+
+def one_length(below: Mapping[str, Any], above: Mapping[str, Any]) -> Settings:
+    """Return the lower of two sources without its steps and epochs where the upper names either.
+
+    A source that names both keeps both, to be refused.
+    """
+    upper, lower = above.get("training"), below.get("training")
+    if not isinstance(upper, Mapping) or not isinstance(lower, Mapping):
+        return dict(below)
+    if all(upper.get(key) is None for key in LENGTHS):
+        return dict(below)
+    kept = {key: value for key, value in lower.items() if key not in LENGTHS}
+    return {**below, "training": kept}
 
 
 def overlay(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from .disk import check_room
 from .engines import check_engine
 from .eva import initialise_eva
 from .fingerprint import fingerprint
+from .length import nothing_left, with_steps
 from .loop import LoopTrainer, training_arguments
 from .manifest import Facts
 from .memory import OutOfMemoryError, advise, is_out_of_memory
@@ -77,6 +78,7 @@ class Prepared:
 def train(start: Start) -> int | None:
     """Train to the recipe's last step, or until a signal; return that signal's number.
 
+    A checkpoint that is at that step already leaves nothing to do.
     Everything that can be refused is refused before the model is loaded and before the output
     directory is touched. Raises OutOfMemoryError with what to change.
     """
@@ -84,6 +86,10 @@ def train(start: Start) -> int | None:
     if start.recipe.training.threads:
         torch.set_num_threads(start.recipe.training.threads)
     prepared = prepare(start)
+    start = replace(start, recipe=prepared.facts.recipe)
+    if start.checkpoint and (said := nothing_left(start.recipe, start.step)):
+        print(said)
+        return None
     done: list[int] = []
     try:
         return _run(start, prepared, done)
@@ -110,6 +116,9 @@ def prepare(start: Start) -> Prepared:
         set_template(tokenizer, recipe.data)
     samples = training_samples(recipe, tokenizer)
     held_out = held_out_samples(recipe, tokenizer) if recipe.training.eval_every else None
+    recipe, told = with_steps(recipe, len(samples), processes.count)
+    for line in told:
+        print(line, flush=True)
     print(check_room(recipe, start.step, checkpoint_bytes(recipe, skeleton.trained)), flush=True)
     facts = Facts(
         recipe=recipe,
@@ -172,7 +181,7 @@ def _run(start: Start, prepared: Prepared, done: list[int]) -> int | None:
     done.append(start.step)
     with stop.listening():
         trainer.train(resume_from_checkpoint=_name(start.checkpoint and start.checkpoint.path))
-    return stop.received if trainer.state.global_step < training.steps else None
+    return stop.received if trainer.state.global_step < training.last_step else None
 
 
 def _model(start: Start, prepared: Prepared, collator: Collator) -> Any:

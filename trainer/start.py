@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import RefusedError
+from .length import as_asked
 from .manifest import NAME
 from .recipe import Recipe
-from .recipe_file import Settings, flatten, overlay
+from .recipe_file import Settings, flatten, one_length, overlay
 from .sections.adapter import changes_base
 
 OptimizerState = Literal["keep", "drop"]
@@ -70,7 +71,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path=path.resolve(),
         step=step,
         updates_done=manifest.get("updates_done"),
-        recipe=manifest.get("recipe"),
+        recipe=as_asked(manifest.get("recipe")),
         fingerprint=manifest.get("base", {}).get("fingerprint"),
         data=manifest.get("data"),
         processes=manifest.get("processes"),
@@ -81,7 +82,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def inherit(settings: Settings, checkpoint: Checkpoint) -> Settings:
     """Return the settings with the checkpoint's recipe below them.
 
-    An optimizer's arguments and rate are inherited only by the same optimizer.
+    An optimizer's arguments and rate are inherited only by the same optimizer, steps or epochs
+    only where the settings name neither.
     """
     if checkpoint.recipe is None:
         return settings
@@ -90,7 +92,7 @@ def inherit(settings: Settings, checkpoint: Checkpoint) -> Settings:
     before = flatten(below)
     if name is not None and name != before.get("training.optimizer.name"):
         below = overlay(below, {"training": {"learning_rate": None, "optimizer": {"args": {}}}})
-    return overlay(below, settings)
+    return overlay(one_length(below, settings), settings)
 
 
 def refuse_other_adapter(recipe: Recipe, checkpoint: Checkpoint) -> None:

@@ -26,7 +26,12 @@ MixedPrecision = Literal["auto", "none", "bf16", "fp16"]
 class Training(Section):
     """How long, how fast, and how often something is written."""
 
-    steps: int = Field(ge=1, description="optimizer steps")
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps; this or epochs")
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="passes over the data, also parts of one; this or steps",
+    )
     batch_size: int = Field(4, ge=1, description="samples a device and forward pass")
     gradient_accumulation: int = Field(1, ge=1, description="forward passes an optimizer step")
     gradient_checkpointing: bool = Field(
@@ -77,10 +82,18 @@ class Training(Section):
     )
 
     @model_validator(mode="after")
+    def _ends_somewhere(self) -> Training:
+        if self.steps is None and self.epochs is None:
+            refuse("says neither steps nor epochs: give one of them")
+        if self.steps is not None and self.epochs is not None:
+            refuse("says both steps and epochs: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _schedule_fits(self) -> Training:
         if self.warmup_steps and self.scheduler == "constant":
             refuse("warmup_steps has no effect on scheduler constant: use constant-with-warmup")
-        if self.warmup_steps > self.steps:
+        if self.steps is not None and self.warmup_steps > self.steps:
             refuse(f"warmup_steps {self.warmup_steps} is more than steps {self.steps}")
         if self.optimizer.estimates_rate and self.learning_rate is not None:
             refuse("learning_rate has no effect on adafactor with relative_step: leave it out")
@@ -97,6 +110,13 @@ class Training(Section):
         if self.tensorboard:
             require("tensorboard", "tensorboard", "tensorboard")
         return self
+
+    @property
+    def last_step(self) -> int:
+        """Return the step the training ends at, which `length.py` makes of epochs beforehand."""
+        if self.steps is None:
+            raise ValueError("the data's size is not known yet")
+        return self.steps
 
     @property
     def rate(self) -> float | None:

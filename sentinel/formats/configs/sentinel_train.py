@@ -30,6 +30,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
         "adapter/modules_to_save": "adapter.modules_to_save",
         "adapter/dtype": "precision.adapter",
         "training/steps": "training.max_steps",
+        "training/epochs": "training.epochs",
         "training/batch_size": "training.batch_size",
         "training/gradient_accumulation": "training.gradient_accumulation_steps",
         "training/gradient_checkpointing": "training.gradient_checkpointing",
@@ -45,6 +46,7 @@ KEYS: Mapping[str, str] = MappingProxyType(
     }
 )
 _PARTS = frozenset({"base", "adapter", "training"})
+_LENGTHS = frozenset({"training/steps", "training/epochs"})
 _ARGUMENTS = "training/optimizer/args"
 
 
@@ -68,6 +70,8 @@ def fields_of_command(options: Options) -> Mapping[str, object]:
         name, equals, value = pair.partition("=")
         if equals:
             fields[name.replace(".", "/")] = value
+    if fields.keys() & _LENGTHS:
+        fields = {**dict.fromkeys(_LENGTHS, ""), **fields}  # it goes over the file's other one
     return {**fields, "resume": options.named.get("resume")}
 
 

@@ -214,3 +214,15 @@ def test_any_command_line_ends_in_settings_or_one_sentence(tmp_path, words):
     except (InputError, UnicodeEncodeError):
         return
     assert found.settings
+
+
+def test_an_option_that_names_a_length_goes_over_the_recipe_s_other_one(tmp_path):
+    """Of steps and epochs sentinel-train takes one; the command's is the one in use."""
+    (tmp_path / "r.yaml").write_text("base: {model: b}\nadapter: {}\ntraining: {steps: 9}\n")
+    plain = read(tmp_path / "a.sh", "sentinel-train r.yaml --set training.seed=1")
+    told = read(tmp_path / "b.sh", "sentinel-train r.yaml --set training.epochs=2")
+
+    assert plain.settings["training.max_steps"] == 9
+    assert "training.epochs" not in plain.settings
+    assert told.settings["training.epochs"] == 2
+    assert "training.max_steps" not in told.settings
