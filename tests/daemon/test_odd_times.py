@@ -181,7 +181,8 @@ def test_a_fault_that_is_known_is_acted_on_at_once(bench):
     """Killed between the verdict and the act: the next sentinel does not wait for another one."""
     trainer = bench.trainer("--fault", "zero", "--steps", "20", "--pace-s", "600")
     arguments = bench.arguments("--policy", "stop", trainer=trainer)
-    verdict = 4  # the run bound, the attempt planned and started, the verdict recorded
+    # The run bound, its command kept, the attempt planned and started, the verdict recorded.
+    verdict = 5
     program = [sys.executable, str(PROGRAMS / "killed_at.py"), str(verdict), "after"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     killed = subprocess.run([*program, *arguments], cwd=bench.place, check=False, **quiet)

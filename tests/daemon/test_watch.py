@@ -383,18 +383,22 @@ def test_shrinking_while_it_is_read(shared, out):
 
 
 def _wait_until_read(pid: int, path: Path) -> None:
-    """Return once some process of the watch is in the middle of a file."""
+    """Return once some process of the watch is in the middle of a file.
+
+    It reads without moving the file's position, so what tells is how much it has read in all.
+    """
     deadline = time.monotonic() + DEADLINE_S
+    read_before: dict[int, int] = {}
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children(recursive=True):
-            for opened in Path(f"/proc/{child.pid}/fd").iterdir():
-                try:
-                    here = opened.readlink() == path
-                    told = Path(f"/proc/{child.pid}/fdinfo/{opened.name}").read_text()
-                except OSError:
-                    continue
-                if here and int(told.split()[1]) > 1 << 24:
-                    return
+            try:
+                opened = Path(f"/proc/{child.pid}/fd").iterdir()
+                here = any(os.path.realpath(one) == str(path) for one in opened)
+                read = int(Path(f"/proc/{child.pid}/io").read_text().split()[1])
+            except OSError:
+                continue
+            if here and read - read_before.setdefault(child.pid, read) > 1 << 24:
+                return
     pytest.fail(f"nobody reads {path}")
 
 

@@ -29,8 +29,10 @@ def worker():
 
 
 def gone(pid: int) -> bool:
+    """Whether its parent can hear that it ended: a first thread may end before the others do."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 
