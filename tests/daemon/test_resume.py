@@ -132,3 +132,30 @@ def test_what_cannot_be_resumed_is_one_sentence(bench):
     assert "run 'x': is not known here" in unknown.err
     assert "was only watched" in watched.err
     assert {nothing.code, unknown.code, watched.code} == {2}
+
+
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [
+        pytest.param(number, when, marks=[] if number == 4 else [pytest.mark.slow])
+        for when in ("before", "after")
+        for number in range(1, 15)
+    ],
+)
+def test_a_killed_resume_is_finished_by_the_next(bench, number, when):
+    """Whichever of its commits it is killed at: one further attempt, from the right place."""
+    trainer = bench.trainer("--fault", "nan", "--fault-from", "30", "--steps", "40")
+    trainer += ["--pace-s", "0.3", "--linger-s", "60"]
+    assert bench.run(*bench.arguments("--policy", "stop", trainer=trainer)).code == 76
+
+    bench.run("resume", "--state", str(bench.state), kill_at=number, when=when)
+    ran = resume(bench)
+
+    assert ran.code == 0, ran.err
+    attempts = bench.journal().attempts(bench.run_id)
+    if not any(attempt.outcome == "lost" for attempt in attempts):  # ended while nobody looked
+        assert [attempt.attempt for attempt in attempts] == [1, 2]
+    assert attempts[1].plan["target_step"] == 20
+    assert attempts[1].plan["precision"] == "fp32"
+    assert bench.steps() == [10, 20, 30, 40]
+    assert not (bench.place / "two-trainers-at-once").exists()
