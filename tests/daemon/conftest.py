@@ -7,6 +7,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TextIO
 
 import psutil
 import pytest
@@ -47,19 +49,24 @@ class Bench:
     def run(
         self, *arguments: str, kill_at: int = 0, when: str = "after", cwd: Path | None = None
     ) -> Ran:
-        """Run the command to its end (or its death) in a process of its own."""
+        """Run the command to its end (or its death) in a process of its own.
+
+        Its output goes to files: the end of a pipe would be waited for as long as a trainer that
+        outlives a killed sentinel holds it, and one that hangs never lets go.
+        """
         program = [sys.executable, str(PROGRAMS / "killed_at.py"), str(kill_at), when]
-        done = subprocess.run(
-            [*program, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-            stdin=subprocess.DEVNULL,
-            env=dict(os.environ, COLUMNS="200"),
-            cwd=cwd or self.place,
-            check=False,
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            done = subprocess.run(
+                [*program, *arguments],
+                stdout=out,
+                stderr=err,
+                timeout=RUN_TIMEOUT_S,
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ, COLUMNS="200"),
+                cwd=cwd or self.place,
+                check=False,
+            )
+            return Ran(done.returncode, _read(out), _read(err))
 
     def run_plain(self, command: list[str]) -> None:
         """Run a trainer without sentinel."""
@@ -123,6 +130,11 @@ class Ran:
         """How often it wrote to its journal (only told by an undisturbed run)."""
         (line,) = [line for line in self.err.splitlines() if line.startswith("commits: ")]
         return int(line.split()[1])
+
+
+def _read(stream: TextIO) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def _cmdline(pid: int) -> list[str]:
