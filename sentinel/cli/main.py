@@ -18,6 +18,7 @@ import click
 from sentinel import __version__
 from sentinel.cli.exit_codes import BUG, GOOD, INTERRUPTED
 from sentinel.cli.output import complain, encodable
+from sentinel.engines.without_pandas import leave_pandas_out
 from sentinel.errors import SentinelError
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -76,6 +77,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # Imports make many objects and hardly any garbage: looking for it takes a tenth of the start.
     gc.set_threshold(50_000, 20, 20)
+    leave_pandas_out()
     encodable()
     try:
         code = cli.main(prog_name="sentinel", standalone_mode=False)

@@ -17,6 +17,8 @@ import traceback
 from queue import SimpleQueue
 from typing import BinaryIO
 
+from sentinel.engines.without_pandas import leave_pandas_out
+
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
@@ -43,6 +45,7 @@ def serve(*, parent_pid: int, nice: int, tied: bool) -> None:
 
     ``tied`` asks the kernel to kill this process with the *thread* that started it (Linux).
     """
+    leave_pandas_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if tied and sys.platform == "linux":
         _die_with_parent(parent_pid)
