@@ -34,16 +34,16 @@ def scenes(workspace: Path, *, healthy: bool) -> tuple[Scene, ...]:
     """Return the demo's scenes; ``healthy`` trains the same recipes in fp32 adapter weights."""
     base = workspace / "base"
     return tuple(
-        _scene(name, title, base, workspace, healthy=healthy)
-        for name, title in (
-            ("demo-zero", "Scene 1: fp16 adapter on an NF4 base, Prodigy"),
-            ("demo-nan", "Scene 2: fp16 adapter, fused AdamW"),
+        _scene(name, recipe, title, base, workspace, healthy=healthy)
+        for name, recipe, title in (
+            ("demo-zero", "zero-prodigy", "Scene 1: fp16 adapter on an NF4 base, Prodigy"),
+            ("demo-nan", "nan-warmup", "Scene 2: fp16 adapter, fused AdamW"),
         )
     )
 
 
 def recipe_directory() -> Path:
-    """Return where the bundled trainer keeps its recipes.
+    """Return where the bundled trainer keeps its recipes of failures.
 
     Raises TrainerError when the trainer's libraries are not installed.
     """
@@ -59,13 +59,15 @@ def recipe_directory() -> Path:
             fact=f"needs the bundled trainer's libraries ({', '.join(missing) or 'the wheel'})",
             todo="pip install 'checkpoint-sentinel[trainer]'",
         )
-    return Path(spec.origin).parent / "recipes"
+    return Path(spec.origin).parent / "recipes" / "failures"
 
 
-def _scene(name: str, title: str, base: Path, workspace: Path, *, healthy: bool) -> Scene:
+def _scene(
+    name: str, file: str, title: str, base: Path, workspace: Path, *, healthy: bool
+) -> Scene:
     import yaml  # noqa: PLC0415 - only when the demo runs
 
-    recipe = recipe_directory() / f"{name}.yaml"
+    recipe = recipe_directory() / f"{file}.yaml"
     output = workspace / name
     command = (
         *(sys.executable, "-m", "sentinel_trainer.main", str(recipe)),
