@@ -15,7 +15,7 @@ SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -
     pyproject.toml hatch_build.py README.md
 
 .PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus bench
-.PHONY: bench-trainer lint format docs clean
+.PHONY: bench-trainer lint format docs site clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -79,8 +79,12 @@ format: $(VENV)/.dependencies
 docs: $(VENV)/.installed
 	$(BIN)/python docs/generate.py
 
+# The documentation as a site, in site/; a page that is not in it or a link to nowhere ends it.
+site: $(VENV)/.dependencies
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist site
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

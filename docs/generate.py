@@ -5,7 +5,6 @@
 that they are up to date. The tables of `health-log.md` and `scan.schema.json` are written by
 hand and held by tests too.
 """
-# ruff: noqa: INP001 - a script beside the pages it writes
 
 from __future__ import annotations
 
