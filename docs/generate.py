@@ -1,9 +1,9 @@
 """Write what the documentation says about the code from the code itself.
 
-`python docs/generate.py [DIRECTORY]` writes `cli.md`, `exit-codes.md`, `settings.md`, `support.md`, `threads.md`,
-`trainer-keys.md`, `rules.md` and `rule.schema.json` into this directory or another; tests hold
-that they are up to date. The tables of `health-log.md` and `scan.schema.json` are written by
-hand and held by tests too.
+`python docs/generate.py [DIRECTORY]` writes `cli.md`, `exit-codes.md`, `settings.md`,
+`support.md`, `threads.md`, `trainer-keys.md`, `rules.md` and `rule.schema.json` into this
+directory or another; tests hold that they are up to date. The tables of `health-log.md` and
+`scan.schema.json` are written by hand and held by tests too.
 """
 
 from __future__ import annotations
