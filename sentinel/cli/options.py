@@ -53,6 +53,16 @@ def stateful(command: Command) -> Command:
     return command
 
 
+def quietly(command: Command) -> Command:
+    """Add --quiet."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        help="Say only faults (from `fail_on` on) and actions.",
+    )(command)
+
+
 def settled(config_path: Path | None, state: Path | None = None, log: Path | None = None) -> Config:
     """Return the settings: the command line's over the file's over the defaults."""
     config = load_config(config_path, Path.cwd())

@@ -11,7 +11,7 @@ import click
 
 from sentinel.cli.formats import Judged, formatted
 from sentinel.cli.options import ANY_PATH, EXISTING, baseline_of, judging, rules_of, settled
-from sentinel.cli.output import OutputClosed, complain, console, say
+from sentinel.cli.output import OutputClosed, complain, console, on_screen, say
 from sentinel.verdict import Level
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _QUIET_BYTES = 64 * 1024 * 1024
 )
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Text: only what is at or above --fail-on or unreadable."
+)
 def command(
     paths: tuple[Path, ...],
     base: Path | None,
@@ -54,6 +57,7 @@ def command(
     write_baseline: Path | None,
     jobs: int | None,
     verbose: bool,
+    quiet: bool,
 ) -> int:
     """Judge every checkpoint at or below PATHS.
 
@@ -69,6 +73,7 @@ def command(
       sentinel scan out/
       sentinel scan lora.safetensors --format json
       sentinel scan out/ --format github --also sarif=sentinel.sarif
+      sentinel scan out/ --quiet --fail-on suspect
       sentinel scan out/ --base models/llama --fail-on suspect
       sentinel scan out/ --write-baseline accepted.json
     """
@@ -76,13 +81,13 @@ def command(
     from sentinel.flow import scan
     from sentinel.reports.entries import ScanEntry, ScanReport
     from sentinel.reports.json_report import scan_to_json
-    from sentinel.reports.subjects import subjects_of_scan
+    from sentinel.reports.subjects import alarms, subjects_of_scan
     from sentinel.reports.terminal import render_scan
 
     config = settled(config_path, log=log)
     rules = rules_of(config, rule_paths)
     terminal = console(error=True)
-    bar = _Bar(terminal) if form == "text" and terminal.is_terminal else None
+    bar = _Bar(terminal) if form == "text" and not quiet and on_screen(terminal) else None
     with bar or nullcontext():
         judgements = scan(
             *paths,
@@ -119,7 +124,8 @@ def command(
     # A reader that went away, as `head -1` does, does not change what was found.
     with suppress(OutputClosed):
         if form == "text":
-            render_scan(entries, console(), Path.cwd(), verbose=verbose)
+            told = [one for one in entries if not quiet or alarms(one.verdict.level, fails_from)]
+            render_scan(told, console(), Path.cwd(), verbose=verbose, brief=quiet)
         else:
             say(judged.in_form(form))
     return code

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from sentinel.reports.subjects import Subject, fails, sentence
+from sentinel.reports.subjects import Subject, alarms, sentence
 from sentinel.reports.words import path_words, shown
 from sentinel.rules.schema import Rule
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding
@@ -74,7 +74,7 @@ def _tell(case: ET.Element, subject: Subject, found: Sequence[Finding], fail_on:
     gravest = max(found, key=_gravity)
     level = LEVEL_OF[gravest.severity]
     lines = "\n".join(_text(f"{one.severity}: {sentence(one)}") for one in found)
-    if level == "unreadable" or fails(level, fail_on):
+    if alarms(level, fail_on):
         kind = "error" if level == "unreadable" else "failure"
         told = ET.SubElement(case, kind, type=level, message=_text(sentence(gravest)))
         told.text = f"{lines}\n{_text(str(subject.path))} | {_text(subject.origin)}"

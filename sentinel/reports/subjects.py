@@ -89,6 +89,11 @@ def fails(level: Level, fail_on: str) -> bool:
     return level == "faulty" or (level == "suspect" and fail_on == "suspect")
 
 
+def alarms(level: Level, fail_on: str) -> bool:
+    """Tell whether a level is to be told where only what matters is: it fails or is unreadable."""
+    return level == "unreadable" or fails(level, fail_on)
+
+
 def sentence(finding: Finding) -> str:
     """Return a finding in a line that any program can show: what is so, and what to do."""
     remedy = "" if _TODO in finding.message else remedy_words(finding.remedy)
