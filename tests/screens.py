@@ -85,9 +85,13 @@ class Terminal:
         """Read until each text stands in some line of the screen."""
         return self.until(lambda lines: all(any(text in line for line in lines) for text in texts))
 
+    def type(self, text: str) -> None:
+        """Type on the keyboard."""
+        os.write(self._master, text.encode())
+
     def press_ctrl_c(self) -> None:
         """Press Ctrl-C: the terminal sends the signal."""
-        os.write(self._master, b"\x03")
+        self.type("\x03")
 
     def resize(self, columns: int, rows: int) -> None:
         """Make the window another size: the terminal tells the process by a signal."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import Command
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def formatted(command: Command) -> Command:
         click.option(
             "--also",
             callback=_also,
+            shell_complete=completing.also,
             multiple=True,
             metavar="FORM=FILE",
             help="Write it to a file too, as json, sarif, junit, github or markdown.",

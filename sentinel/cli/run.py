@@ -7,12 +7,20 @@ from pathlib import Path
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, EXISTING, judging, quietly, stateful
 from sentinel.cli.output import complain
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="-- COMMAND...",
+    shell_complete=completing.files,
+)
 @judging
 @stateful
 @click.option(
