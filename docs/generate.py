@@ -41,7 +41,8 @@ _HEAD = """\
 
 Standard output carries what was asked for, standard error everything else.
 In a pipe text is one line a checkpoint, a run or a row, without colour.
-`NO_COLOR=1` switches colour off everywhere.
+`NO_COLOR=1` switches colour off everywhere; `FORCE_COLOR=1` keeps it in a pipe, a line each.
+`--quiet` says what is at or above `fail_on`, what could not be read, what was done, and errors.
 A wrong call is one line on standard error and exit code 2.
 Settings come from the command line, else from `sentinel.yaml` in the working directory.
 """

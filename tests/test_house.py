@@ -136,7 +136,7 @@ def test_every_command_and_option_has_help(context):
 def examples(context: click.Context) -> list[str]:
     """The lines of a command's own examples."""
     told = (context.command.help or "").partition("Examples:\n")[2].partition("\n\n")[0]
-    return [line.strip() for line in told.splitlines()]
+    return [line.strip() for line in told.splitlines() if line.strip()]
 
 
 def parse(words: list[str]) -> None:
@@ -168,7 +168,10 @@ def test_every_command_shows_examples_that_can_be_called(context, tmp_path, monk
                 (missing,) = re.findall(r"'([^']+)' does not exist", str(error))
                 place = tmp_path / Path(missing)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.touch()
+                if missing.endswith("/"):
+                    place.mkdir()
+                else:
+                    place.touch()
             else:
                 break
         else:
