@@ -62,7 +62,7 @@ def command(
     """Judge every checkpoint at or below PATHS.
 
     Within one run the earlier checkpoints are the history of the later ones. Nothing is
-    written, unless --log or --write-baseline asks for it.
+    written, unless --log, --also or --write-baseline asks for it.
 
     \b
     Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something

@@ -55,6 +55,7 @@ def command(
     Examples:
       sentinel watch out/
       sentinel watch runs/ --once
+      sentinel watch runs/ --quiet
     """
     from sentinel.cli.telling import Told
     from sentinel.daemon.assemble import watching

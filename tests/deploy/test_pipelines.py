@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+
+from sentinel.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
@@ -64,6 +69,88 @@ def repository(tmp_path: Path) -> Repository:
     made.call("git", "config", "user.email", "somebody@example.org")
     made.call("git", "config", "user.name", "Somebody")
     return made
+
+
+# -- the page --
+
+
+def blocks(kind: str) -> list[str]:
+    """The blocks of one language on the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    return re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every call of sentinel that the page shows, in whichever language."""
+    text = PAGE.read_text(encoding="utf-8")
+    calls = re.findall(
+        r"^[^`\n]*?(sentinel (?:scan|check) [^\n']*?)(?: \|\| .*|')?$", text, re.MULTILINE
+    )
+    return [shlex.split(one) for one in calls]
+
+
+def test_the_page_shows_calls_that_are_taken(tmp_path, monkeypatch):
+    """Each call on the page is one that the command takes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").touch()
+    called = commands()
+
+    assert len(called) >= 6
+    for _, name, *words in called:
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        command.make_context(name, words)
+
+
+@pytest.mark.parametrize(
+    ("says", "schema"), [("runs-on", "vendor.github-workflows"), ("artifacts", "vendor.gitlab-ci")]
+)
+def test_the_page_shows_pipelines_of_the_right_form(tmp_path, says, schema):
+    """GitHub's and GitLab's schemas take what is to be copied."""
+    pytest.importorskip("check_jsonschema")
+    (text,) = [one for one in blocks("yaml") if says in one]
+    file = tmp_path / "pipeline.yml"
+    file.write_text(text)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, file],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_page_shows_a_configuration_of_pre_commit(tmp_path):
+    """pre-commit's own reader takes it, and the hooks it names are there."""
+    pytest.importorskip("pre_commit")
+    (text,) = [one for one in blocks("yaml") if "repos:" in one]
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config", file],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout
+    (named,) = yaml.safe_load(text)["repos"][0]["hooks"]
+    assert named["id"] in {one["id"] for one in yaml.safe_load(HOOKS.read_text("utf-8"))}
+
+
+def test_the_page_tells_the_inputs_of_the_action():
+    """Each input stands in its table with its default."""
+    page = PAGE.read_text(encoding="utf-8")
+    inputs = yaml.safe_load(ACTION.read_text(encoding="utf-8"))["inputs"]
+
+    for name, one in inputs.items():
+        (line,) = [row for row in page.splitlines() if row.startswith("|") and f"`{name}`" in row]
+        assert not one["default"] or f"`{one['default']}`" in line
 
 
 # -- pre-commit --
