@@ -21,7 +21,7 @@ from sentinel.cli.formats import FORMS
 from sentinel.cli.main import COMMANDS
 from sentinel.rules.load import load_rules
 
-HEAVY = ("numpy", "pyarrow", "duckdb", "rich")
+HEAVY = ("numpy", "pyarrow", "duckdb", "rich", "pydantic", "yaml")
 START = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],
     "zsh": ["zsh", "-f", "-i"],
