@@ -326,3 +326,18 @@ def test_the_reference_tells_everything():
                 assert all(name in section for name in option.opts), option.name
     for code in (*MEANINGS, ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY):
         assert f"\n| {code} | " in page
+
+
+def test_the_page_of_exit_codes_is_whole():
+    """Every code is on it, and what each command says of its own; no command says another."""
+    page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    known = {*MEANINGS, ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY}
+
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == known
+    own = re.findall(r"^\[`(.+?)`\]\(cli\.md#.+?\): (.+)$", page, re.MULTILINE)
+    assert {name for name, _ in own} == {
+        one.command_path for one in EVERY if "Exit codes:" in (one.command.help or "")
+    }
+    for name, said in own:
+        codes = {int(code) for code in re.findall(r"(?:^|, |or )(\d+) ", said)}
+        assert codes <= known, name
