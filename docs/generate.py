@@ -1,9 +1,9 @@
 """Write what the documentation says about the code from the code itself.
 
-`python docs/generate.py [DIRECTORY]` writes `cli.md`, `settings.md`, `support.md`, `threads.md`,
-`trainer-keys.md`, `rules.md` and `rule.schema.json` into this directory or another; tests hold
-that they are up to date. The tables of `health-log.md` and `scan.schema.json` are written by
-hand and held by tests too.
+`python docs/generate.py [DIRECTORY]` writes `cli.md`, `exit-codes.md`, `settings.md`,
+`support.md`, `threads.md`, `trainer-keys.md`, `rules.md` and `rule.schema.json` into this
+directory or another; tests hold that they are up to date. The tables of `health-log.md` and
+`scan.schema.json` are written by hand and held by tests too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from seen import page as seen
 from threads import page as threads
 
 CLI_PAGE = "cli.md"
+EXIT_CODES_PAGE = "exit-codes.md"
 SETTINGS_PAGE = "settings.md"
 
 _HEAD = """\
@@ -40,9 +41,19 @@ _HEAD = """\
 
 Standard output carries what was asked for, standard error everything else.
 In a pipe text is one line a checkpoint, a run or a row, without colour.
-`NO_COLOR=1` switches colour off everywhere.
+`NO_COLOR=1` switches colour off everywhere; `FORCE_COLOR=1` keeps it in a pipe, a line each.
+`--quiet` says what is at or above `fail_on`, what could not be read, what was done, and errors.
 A wrong call is one line on standard error and exit code 2.
 Settings come from the command line, else from `sentinel.yaml` in the working directory.
+"""
+
+_EXIT_CODES_HEAD = """\
+# Exit codes
+
+<!-- Written by `python docs/generate.py` from `sentinel/cli/exit_codes.py` and the commands. -->
+
+A stable face: scripts, schedulers and CI jobs may build on them.
+They are the same in every `--format`, and with `--quiet`.
 """
 
 _SETTINGS_HEAD = """\
@@ -83,14 +94,37 @@ def render_cli() -> str:
             ((f"[`{one.command_path}`](#{_anchor(one)})", _summary(one)) for one in leaves),
         ),
         "## Exit codes\n",
-        "Of every command but `sentinel run`:\n",
-        *_table(("code", "meaning"), ((str(code), said) for code, said in MEANINGS.items())),
-        f"Shells give {INTERRUPTED} and {CLOSED} to programs that SIGINT and SIGPIPE end.\n",
-        "Of `sentinel run` (`exit_codes` in `sentinel.yaml` gives others for 70, 75 and 76):\n",
-        *_table(("code", "meaning"), ((str(code), said) for code, said in _RUN_CODES.items())),
+        *_codes(),
         *(part for leaf in leaves for part in _section(leaf)),
     ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _codes() -> Iterator[str]:
+    yield "Of every command but `sentinel run`:\n"
+    yield from _table(("code", "meaning"), ((str(code), said) for code, said in MEANINGS.items()))
+    yield f"Shells give {INTERRUPTED} and {CLOSED} to programs that SIGINT and SIGPIPE end.\n"
+    yield "Of `sentinel run` (`exit_codes` in `sentinel.yaml` gives others for 70, 75 and 76):\n"
+    yield from _table(("code", "meaning"), ((str(code), said) for code, said in _RUN_CODES.items()))
+
+
+def render_exit_codes() -> str:
+    """Return the Markdown page of exit codes: of all commands, and what each says of its own."""
+    parts = [_EXIT_CODES_HEAD, *_codes(), "## Command by command\n"]
+    for leaf in _leaves(click.Context(cli, info_name="sentinel")):
+        said = _own_codes(leaf.command.help or "")
+        if said:
+            parts.append(f"[`{leaf.command_path}`](cli.md#{_anchor(leaf)}): {said}\n")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _own_codes(text: str) -> str:
+    """Return what a command's help says of its exit codes, in one line."""
+    for paragraph in inspect.cleandoc(text).split("\n\n"):
+        said = " ".join(paragraph.removeprefix("\b\n").split())
+        if said.startswith("Exit codes: "):
+            return said.removeprefix("Exit codes: ")
+    return ""
 
 
 def render_settings() -> str:
@@ -196,6 +230,7 @@ def main(directory: Path) -> None:
     recipe_page = importlib.import_module(f"{package}.recipe_page")
     pages_ = {
         CLI_PAGE: render_cli(),
+        EXIT_CODES_PAGE: render_exit_codes(),
         SETTINGS_PAGE: render_settings(),
         recipe_page.PAGE: recipe_page.render(),
         support.PAGE: support.render(),

@@ -7,6 +7,8 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,6 +131,51 @@ def test_every_command_and_option_has_help(context):
     for option in command.params:
         assert isinstance(option, click.Argument) or option.help, option.name
     assert max(map(len, context.get_help().splitlines()), default=0) <= 80
+
+
+def examples(context: click.Context) -> list[str]:
+    """The lines of a command's own examples."""
+    told = (context.command.help or "").partition("Examples:\n")[2].partition("\n\n")[0]
+    return [line.strip() for line in told.splitlines() if line.strip()]
+
+
+def parse(words: list[str]) -> None:
+    """Take a command's words as click does, down to the last subcommand, and call nothing."""
+    context = cli.make_context("sentinel", words)
+    while isinstance(context.command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, member, rest = context.command.resolve_command(context, rest)
+        assert member is not None, name
+        context = member.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("context", EVERY, ids=lambda context: context.command_path)
+def test_every_command_shows_examples_that_can_be_called(context, tmp_path, monkeypatch):
+    """Each example is a call that click takes; files it names are made, nothing else is."""
+    monkeypatch.chdir(tmp_path)
+    lines = examples(context)
+
+    assert lines
+    for line in lines:
+        # What stands behind two blanks says what the call is for; `> FILE` is the shell's.
+        program, *words = shlex.split(re.split(r" {2,}| >>? ", line)[0])
+        assert program == "sentinel"
+        assert context.command is cli or line.startswith(context.command_path)
+        for _ in words:
+            try:
+                parse(list(words))
+            except click.BadParameter as error:
+                (missing,) = re.findall(r"'([^']+)' does not exist", str(error))
+                place = tmp_path / Path(missing)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if missing.endswith("/"):
+                    place.mkdir()
+                else:
+                    place.touch()
+            else:
+                break
+        else:
+            pytest.fail(f"{line}: is not taken")
 
 
 def test_every_command_is_listed():
@@ -279,3 +326,18 @@ def test_the_reference_tells_everything():
                 assert all(name in section for name in option.opts), option.name
     for code in (*MEANINGS, ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY):
         assert f"\n| {code} | " in page
+
+
+def test_the_page_of_exit_codes_is_whole():
+    """Every code is on it, and what each command says of its own; no command says another."""
+    page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    known = {*MEANINGS, ENDED_FAULTY, GAVE_UP, STOPPED_BY_POLICY}
+
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == known
+    own = re.findall(r"^\[`(.+?)`\]\(cli\.md#.+?\): (.+)$", page, re.MULTILINE)
+    assert {name for name, _ in own} == {
+        one.command_path for one in EVERY if "Exit codes:" in (one.command.help or "")
+    }
+    for name, said in own:
+        codes = {int(code) for code in re.findall(r"(?:^|, |or )(\d+) ", said)}
+        assert codes <= known, name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sentinel.cli.exit_codes import FOUND, GOOD, UNREADABLE
+from sentinel.cli.formats import Judged, formatted
 from sentinel.cli.options import EXISTING, judging, rules_of, settled
 from sentinel.cli.output import OutputClosed, console, say
 
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("training", metavar="CONFIG", type=EXISTING)
 @judging
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text or JSON."
-)
+@formatted
 @click.option(
     "--fail-on",
     type=click.Choice(["suspect", "faulty"]),
@@ -41,6 +41,7 @@ def command(
     rule_paths: tuple[Path, ...],
     config_path: Path | None,
     form: str,
+    also: tuple[tuple[str, Path], ...],
     fail_on: str | None,
     python: Path | None,
     elsewhere: bool,
@@ -62,28 +63,33 @@ def command(
     Examples:
       sentinel check config.json
       sentinel check train.sh --base models/llama
+      sentinel check config.json --format junit --elsewhere
       sentinel check config.yaml --python ~/trainer/venv/bin/python
     """
     from sentinel.preflight import check
+    from sentinel.reports.check import check_to_json, render_check
+    from sentinel.reports.subjects import subjects_of_check
 
     config = settled(config_path)
-    checked = check(
-        training,
-        rules=rules_of(config, rule_paths),
-        machine={} if elsewhere else _machine(python),
-        base=base,
+    rules = rules_of(config, rule_paths)
+    checked = check(training, rules=rules, machine={} if elsewhere else _machine(python), base=base)
+    fails_from = fail_on or config.fail_on
+    code = _exit_code(checked, fails_from)
+    judged = Judged(
+        partial(subjects_of_check, checked),
+        partial(check_to_json, checked),
+        rules,
+        fails_from,
+        code,
     )
+    judged.write(also)
     # A reader that went away does not change what was found.
     with suppress(OutputClosed):
-        if form == "json":
-            from sentinel.reports.check import check_to_json
-
-            say(check_to_json(checked) + "\n")
-        else:
-            from sentinel.reports.check import render_check
-
+        if form == "text":
             render_check(checked, console(), Path.cwd(), verbose=verbose)
-    return _exit_code(checked, fail_on or config.fail_on)
+        else:
+            say(judged.in_form(form))
+    return code
 
 
 def _machine(python: Path | None) -> Mapping[str, Setting]:

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, settled
 from sentinel.cli.output import Form, complain, console, say_rows
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
     from sentinel.daemon.places import Places
+    from sentinel.health.rows import CheckpointRow
     from sentinel.reports.table import Rows
 
 _PLACES_OF_RUNS = "SELECT DISTINCT run_id, path FROM checkpoints ORDER BY run_id"
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--sql", "query", help="A DuckDB query over `checkpoints`, `tensors`, `events`.")
 @click.option(
     "--format",
@@ -59,9 +65,9 @@ def command(
 
 
 def _show_runs(places: Places, form: Form) -> None:
-    from sentinel.reports.runs import RUNS, render_runs
+    from sentinel.reports.runs import RUNS, RUNS_DRAWN, render_runs
 
-    runs = _ask(places, RUNS)
+    runs = _ask(places, RUNS_DRAWN if form == "text" and console().is_terminal else RUNS)
     if form != "text":
         say_rows(runs, form)
     elif not runs.rows:
@@ -80,12 +86,36 @@ def _show_run(places: Places, run_id: str, form: Form) -> None:
 
     told = read_run(places.log, run_id)
     if form == "text":
-        render_log(told.checkpoints, told.events, console(), base_dir=Path.cwd())
+        out = console()
+        render_log(told.checkpoints, told.events, out, base_dir=Path.cwd())
+        if out.is_terminal:
+            _draw(places, run_id, told.checkpoints, out)
         return
     names = ("attempt", "at", "kind", "step", "loss", "path", "says")
     moments = story(told.checkpoints, told.events)
     rows = [(m.attempt, m.at.isoformat(), m.word, m.step, m.loss, m.path, m.says) for m in moments]
     say_rows(Rows(names, tuple(rows)), form)
+
+
+def _draw(places: Places, run_id: str, rows: Sequence[CheckpointRow], out: Console) -> None:
+    """Draw how the run went below its story: verdicts, loss, and how the adapter grew."""
+    from sentinel.health.reading import largest_up_norms
+    from sentinel.health.rows import LOSS
+    from sentinel.reports.spark import LEGEND, drawn
+
+    norms = largest_up_norms(places.log, run_id)
+    losses = [row.settings.get(LOSS) for row in rows]
+    series = {
+        "loss": [float(one) if isinstance(one, int | float | str) else None for one in losses],
+        "lora_up norm": [norms.get(row.checkpoint_id) for row in rows],
+    }
+    # What is left of 80 columns beside the names and the numbers.
+    width = max(10, min(60, out.width - 50))
+    lines = list(drawn([row.verdict for row in rows], series, width, out.encoding))
+    for line in lines:
+        out.print(line, soft_wrap=True)
+    if lines:
+        out.print(f"verdicts: {LEGEND}", style="dim")
 
 
 def _ask(places: Places, query: str) -> Rows:

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -20,6 +20,9 @@ from sentinel.cli.exit_codes import BUG, GOOD, INTERRUPTED
 from sentinel.cli.output import complain, encodable
 from sentinel.engines.without_pandas import leave_pandas_out
 from sentinel.errors import SentinelError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,6 +39,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "pins": "List, check or drop the copies of good checkpoints that sentinel keeps.",
         "log": "Show a run from the health log, or ask the log in SQL.",
         "rules": "List, show and test the rules.",
+        "completion": "Print the script that makes a shell complete these words.",
         "doctor": "Tell what this machine can do, and what is known to go wrong on it.",
         "demo": "See the whole job on a real training run, in a few minutes.",
     }
@@ -54,6 +58,17 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"sentinel.cli.{cmd_name}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands, without importing each for its line of help."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=said)
+            for name, said in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

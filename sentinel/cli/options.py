@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from sentinel.config import Config, load_config
-
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base
+    from sentinel.config import Config
     from sentinel.rules.baseline import Baseline
     from sentinel.rules.schema import Rule
 
@@ -53,8 +52,20 @@ def stateful(command: Command) -> Command:
     return command
 
 
+def quietly(command: Command) -> Command:
+    """Add --quiet."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        help="Say only faults (from `fail_on` on) and actions.",
+    )(command)
+
+
 def settled(config_path: Path | None, state: Path | None = None, log: Path | None = None) -> Config:
     """Return the settings: the command line's over the file's over the defaults."""
+    from sentinel.config import load_config
+
     config = load_config(config_path, Path.cwd())
     given = {"state": state, "log": log}
     return config.model_copy(update={key: value for key, value in given.items() if value})

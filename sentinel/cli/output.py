@@ -28,6 +28,8 @@ class OutputClosed(click.exceptions.Exit):
 def console(*, error: bool = False, record: bool = False) -> Console:
     """Return where to print; colours and width are rich's own judgement (NO_COLOR, pipes).
 
+    FORCE_COLOR colours what goes into a pipe, and leaves it in lines: scripts read them.
+
     ``record`` keeps what is printed, to be saved as a picture. Printing raises OutputClosed
     when the reader of standard output is gone; without a reader of standard error the work
     goes on in silence.
@@ -41,7 +43,26 @@ def console(*, error: bool = False, record: bool = False) -> Console:
             if not self.stderr:
                 raise OutputClosed
 
+    if os.environ.get("FORCE_COLOR") and not _is_tty(error=error):
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        return Quiet(
+            stderr=error,
+            record=record,
+            highlight=False,
+            force_terminal=False,
+            color_system=None if plain else "standard",
+        )
     return Quiet(stderr=error, record=record, highlight=False)
+
+
+def on_screen(out: Console) -> bool:
+    """Tell whether a console is a terminal on which something can be drawn and drawn anew."""
+    return out.is_terminal and not out.is_dumb_terminal and _is_tty(error=out.stderr)
+
+
+def _is_tty(*, error: bool) -> bool:
+    stream = sys.stderr if error else sys.stdout
+    return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:

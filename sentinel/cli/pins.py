@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, settled
 from sentinel.cli.output import Form, complain, console, say_rows
 from sentinel.errors import ConfigError, RepairError
@@ -23,7 +24,7 @@ _COLUMNS = ("run", "pin", "step", "pinned_at", "size", "how", "source", "path")
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[RUN|PIN...]")
+@click.argument("names", nargs=-1, metavar="[RUN|PIN...]", shell_complete=completing.runs)
 @click.option("--check", "checking", is_flag=True, help="Read them and compare their digests.")
 @click.option("--drop", "dropping", is_flag=True, help="Remove the named ones.")
 @click.option("--all", "everything", is_flag=True, help="With --drop: every pin there is.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, settled
 from sentinel.cli.output import OutputClosed, console
 from sentinel.errors import ConfigError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--dry-run", is_flag=True, help="Only tell where it would begin, and how.")
 @click.option(
     "--policy",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sentinel.cli import completing
 from sentinel.cli.options import EXISTING, rules_of, settled
 from sentinel.cli.output import console, say, say_rows
 from sentinel.errors import ConfigError
@@ -30,7 +31,13 @@ def command() -> None:
 @command.command("list")
 @_PATHS
 def list_rules(rule_paths: tuple[Path, ...]) -> None:
-    """List every rule: id, severity, how sure it is, and what it means."""
+    """List every rule: id, severity, how sure it is, and what it means.
+
+    \b
+    Examples:
+      sentinel rules list
+      sentinel rules list --rules my-rules/
+    """
     from sentinel.reports.table import Rows
 
     rows = [
@@ -41,10 +48,15 @@ def list_rules(rule_paths: tuple[Path, ...]) -> None:
 
 
 @command.command("show")
-@click.argument("rule_id")
+@click.argument("rule_id", shell_complete=completing.rules)
 @_PATHS
 def show_rule(rule_id: str, rule_paths: tuple[Path, ...]) -> None:
-    """Show one rule's page: what, why, how to fix, where it was seen."""
+    """Show one rule's page: what, why, how to fix, where it was seen.
+
+    \b
+    Examples:
+      sentinel rules show dead-lora-up
+    """
     import difflib
 
     from rich.markdown import Markdown
@@ -69,7 +81,13 @@ def show_rule(rule_id: str, rule_paths: tuple[Path, ...]) -> None:
 @command.command("test")
 @_PATHS
 def test_rules(rule_paths: tuple[Path, ...]) -> int:
-    """Run every rule on its own examples; exit code 1 when one does not do as it says."""
+    """Run every rule on its own examples; exit code 1 when one does not do as it says.
+
+    \b
+    Examples:
+      sentinel rules test
+      sentinel rules test --rules my-rules/
+    """
     from sentinel.reports.words import shown
     from sentinel.rules.examples import check_examples
     from sentinel.rules.load import load_rules

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import click
 
-from sentinel.cli.options import ANY_PATH, EXISTING, judging, stateful
+from sentinel.cli import completing
+from sentinel.cli.options import ANY_PATH, EXISTING, judging, quietly, stateful
 from sentinel.cli.output import complain
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="-- COMMAND...",
+    shell_complete=completing.files,
+)
 @judging
 @stateful
 @click.option(
@@ -34,6 +42,7 @@ from sentinel.cli.output import complain
     help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: pin]",
 )
 @click.option("--recipe", type=EXISTING, help="A recipe of your own for this trainer.")
+@quietly
 def command(
     words: tuple[str, ...],
     base: Path | None,
@@ -46,6 +55,7 @@ def command(
     max_attempts: int | None,
     pin: bool | None,
     recipe: Path | None,
+    quiet: bool,
 ) -> int:
     """Start COMMAND, judge every checkpoint it writes, and act when one is faulty.
 
@@ -77,6 +87,7 @@ def command(
         max_attempts=max_attempts,
         pin=pin,
         recipe=_absolute(recipe),
+        quiet=quiet,
     )
     with supervised(request, resumes=False) as supervisor:
         code = supervisor.run()

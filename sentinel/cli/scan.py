@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import click
 
+from sentinel.cli.formats import Judged, formatted
 from sentinel.cli.options import ANY_PATH, EXISTING, baseline_of, judging, rules_of, settled
-from sentinel.cli.output import OutputClosed, complain, console, say
+from sentinel.cli.output import OutputClosed, complain, console, on_screen, say
 from sentinel.verdict import Level
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.flow import Judgement
-    from sentinel.reports.entries import ScanEntry
 
 _QUIET_BYTES = 64 * 1024 * 1024
 """Less than this is read before a progress bar could be looked at."""
@@ -28,9 +28,7 @@ _QUIET_BYTES = 64 * 1024 * 1024
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=ANY_PATH)
 @judging
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="Text or JSON."
-)
+@formatted
 @click.option(
     "--fail-on",
     type=click.Choice(["suspect", "faulty"]),
@@ -43,23 +41,28 @@ _QUIET_BYTES = 64 * 1024 * 1024
 )
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
+@click.option(
+    "--quiet", "-q", is_flag=True, help="Text: only what is at or above --fail-on or unreadable."
+)
 def command(
     paths: tuple[Path, ...],
     base: Path | None,
     rule_paths: tuple[Path, ...],
     config_path: Path | None,
     form: str,
+    also: tuple[tuple[str, Path], ...],
     fail_on: str | None,
     log: Path | None,
     baseline: Path | None,
     write_baseline: Path | None,
     jobs: int | None,
     verbose: bool,
+    quiet: bool,
 ) -> int:
     """Judge every checkpoint at or below PATHS.
 
     Within one run the earlier checkpoints are the history of the later ones. Nothing is
-    written, unless --log or --write-baseline asks for it.
+    written, unless --log, --also or --write-baseline asks for it.
 
     \b
     Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something
@@ -69,21 +72,27 @@ def command(
     Examples:
       sentinel scan out/
       sentinel scan lora.safetensors --format json
+      sentinel scan out/ --format github --also sarif=sentinel.sarif
+      sentinel scan out/ --quiet --fail-on suspect
       sentinel scan out/ --base models/llama --fail-on suspect
       sentinel scan out/ --write-baseline accepted.json
     """
     from sentinel.engines.local import cores
     from sentinel.flow import scan
-    from sentinel.reports.entries import ScanEntry
+    from sentinel.reports.entries import ScanEntry, ScanReport
+    from sentinel.reports.json_report import scan_to_json
+    from sentinel.reports.subjects import alarms, subjects_of_scan
+    from sentinel.reports.terminal import render_scan
 
     config = settled(config_path, log=log)
+    rules = rules_of(config, rule_paths)
     terminal = console(error=True)
-    bar = _Bar(terminal) if form == "text" and terminal.is_terminal else None
+    bar = _Bar(terminal) if form == "text" and not quiet and on_screen(terminal) else None
     with bar or nullcontext():
         judgements = scan(
             *paths,
             base=base,
-            rules=rules_of(config, rule_paths),
+            rules=rules,
             jobs=jobs or cores(),
             settle_s=config.settle_s,
             baseline=baseline_of(baseline or config.baseline),
@@ -102,22 +111,24 @@ def command(
         entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
     if not entries:
         complain("no checkpoint was found there, so nothing is known to be good")
+    fails_from = fail_on or config.fail_on
+    code = exit_code(judgements, fails_from)
+    judged = Judged(
+        partial(subjects_of_scan, entries),
+        partial(scan_to_json, ScanReport(entries)),
+        rules,
+        fails_from,
+        code,
+    )
+    judged.write(also)
     # A reader that went away, as `head -1` does, does not change what was found.
     with suppress(OutputClosed):
-        _show(entries, form, verbose=verbose)
-    return exit_code(judgements, fail_on or config.fail_on)
-
-
-def _show(entries: Sequence[ScanEntry], form: str, *, verbose: bool) -> None:
-    if form == "json":
-        from sentinel.reports.entries import ScanReport
-        from sentinel.reports.json_report import scan_to_json
-
-        say(scan_to_json(ScanReport(tuple(entries))) + "\n")
-    else:
-        from sentinel.reports.terminal import render_scan
-
-        render_scan(entries, console(), Path.cwd(), verbose=verbose)
+        if form == "text":
+            told = [one for one in entries if not quiet or alarms(one.verdict.level, fails_from)]
+            render_scan(told, console(), Path.cwd(), verbose=verbose, brief=quiet)
+        else:
+            say(judged.in_form(form))
+    return code
 
 
 def exit_code(judgements: tuple[Judgement, ...], fail_on: str) -> int:

@@ -19,9 +19,7 @@ from sentinel.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sentinel.daemon.inspector import Outcome
     from sentinel.daemon.supervise import Supervisor
-    from sentinel.health.rows import EventRow
     from sentinel.repairs.asking import Asked
     from sentinel.repairs.recipes import Recipe
 
@@ -45,6 +43,7 @@ class Request:
     max_attempts: int | None = None
     pin: bool | None = None
     recipe: Path | None = None
+    quiet: bool = False
 
     def as_told(self) -> dict[str, object]:
         """Return it as JSON-ready values; a name that is no UTF-8 keeps its bytes as surrogates."""
@@ -76,6 +75,7 @@ def _read(name: str, value: object) -> object:
 @contextmanager
 def supervised(request: Request, *, resumes: bool) -> Iterator[Supervisor]:
     """Open the supervision that was asked for; what happens is told on standard error."""
+    from sentinel.cli.telling import Told
     from sentinel.daemon.assemble import supervising
     from sentinel.daemon.supervise import RunSettings
     from sentinel.repairs.invocation import recognise
@@ -114,41 +114,19 @@ def supervised(request: Request, *, resumes: bool) -> Iterator[Supervisor]:
         told=request.as_told(),
         resumes=resumes,
     )
-    spoken = _Spoken(request.cwd)
+    told = Told(
+        console(error=True), request.cwd, quiet_below=config.fail_on if request.quiet else None
+    )
     with supervising(
         settings,
         config=config,
         rules=rules_of(config, request.rule_paths),
         base=base_of(request.base),
-        listener=spoken.event,
-        on_judged=spoken.judged,
+        listener=told.event,
+        on_judged=told.judged,
         on_note=complain,
     ) as supervisor:
         yield supervisor
-
-
-class _Spoken:
-    """What is said on standard error, a line for whatever happens."""
-
-    def __init__(self, here: Path) -> None:
-        from sentinel.reports.repeats import Repeats
-
-        self._err = console(error=True)
-        self._here = here
-        self._repeats = Repeats()
-
-    def event(self, event: EventRow) -> None:
-        from sentinel.reports.timeline import line_for, lines_below
-
-        self._err.print(line_for(event), soft_wrap=True)
-        for line in lines_below(event):
-            self._err.print(line, soft_wrap=True)
-
-    def judged(self, outcome: Outcome) -> None:
-        from sentinel.reports.timeline import line_for
-
-        row = self._repeats.shorten(outcome.row, outcome.judgement.verdict)
-        self._err.print(line_for(row, base_dir=self._here), soft_wrap=True)
 
 
 def _asked(request: Request, recipe: Recipe | None) -> Asked:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli.options import ANY_PATH, base_of, judging, rules_of, settled, stateful
-from sentinel.cli.output import complain, console
+from sentinel.cli.options import ANY_PATH, base_of, judging, quietly, rules_of, settled, stateful
+from sentinel.cli.output import console, on_screen
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentinel.config import Config
-    from sentinel.daemon.inspector import Outcome
-    from sentinel.health.rows import EventRow
 
 
 @click.command()
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     help="auto: the hooks of sentinel.yaml act; report: none does.  [default: auto]",
 )
 @click.option("--once", is_flag=True, help="Judge what lies there and end.")
+@quietly
 def command(
     directories: tuple[Path, ...],
     base: Path | None,
@@ -43,21 +42,24 @@ def command(
     policy: str | None,
     pin: bool | None,
     once: bool,
+    quiet: bool,
 ) -> int:
     """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
 
     Reports only, unless `hooks` in sentinel.yaml say what to do about a certain fault. To have
     faulty runs stopped and resumed, start the trainer by `sentinel run`.
     A directory may come into being later. SIGTERM and Ctrl-C end it cleanly.
+    On a terminal a table of the runs stands below the lines; elsewhere there are only lines.
 
     \b
     Examples:
       sentinel watch out/
       sentinel watch runs/ --once
+      sentinel watch runs/ --quiet
     """
+    from sentinel.cli.telling import Told
     from sentinel.daemon.assemble import watching
-    from sentinel.reports.repeats import Repeats
-    from sentinel.reports.timeline import line_for
+    from sentinel.daemon.places import places_of
 
     config = settled(config_path, state, log)
     if pin is not None:
@@ -65,28 +67,24 @@ def command(
     if policy is not None:
         config = config.model_copy(update={"policy": policy})
     _refuse_hooks(config)
-    here = Path.cwd()
-    out = console()
-    repeats = Repeats()
-
-    def listener(outcome: Outcome) -> None:
-        row = repeats.shorten(outcome.row, outcome.judgement.verdict)
-        out.print(line_for(row, base_dir=here), soft_wrap=True)
-
-    def tell(event: EventRow) -> None:
-        out.print(line_for(event), soft_wrap=True)
-
     roots = tuple(directory.absolute() for directory in directories)
+    told = Told(console(), Path.cwd(), quiet_below=config.fail_on if quiet else None)
     with watching(
         roots,
         config=config,
         rules=rules_of(config, rule_paths),
         base=base_of(base),
-        listener=listener,
-        on_event=tell,
-        on_note=complain,
+        listener=told.judged,
+        on_event=told.event,
+        on_note=told.note,
     ) as watch:
-        worst = watch.run(once=once)
+        if quiet or once or not on_screen(told.out):
+            worst = watch.run(once=once)
+        else:
+            from sentinel.cli.live import live
+
+            with live(told, watch, roots, places_of(config).journal):
+                worst = watch.run(once=once)
     return {"healthy": 0, "suspect": 0, "faulty": 1, "unreadable": 2}[worst] if once else 0
 
 

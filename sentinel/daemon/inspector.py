@@ -121,6 +121,7 @@ class Inspector:
         self._closed: dict[Path, float] = {}
         self._given_up: dict[Path, str] = {}
         self._refusal: StateError | None = None
+        self._reading: Path | None = None
         self._write_again_s = _LOOK_AGAIN_S
 
     def arrived(self, arrived: Arrived, roots: Sequence[Path]) -> None:
@@ -143,6 +144,11 @@ class Inspector:
     def pending(self) -> int:
         """Return how many checkpoints wait for their verdict."""
         return len(self._waiting)
+
+    @property
+    def reading(self) -> Path | None:
+        """Return the checkpoint whose values are being read, None between two; for any thread."""
+        return self._reading
 
     @property
     def unjudged(self) -> int:
@@ -256,6 +262,7 @@ class Inspector:
     def _read(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Inspected | None:
         """Measure in the reader; None when it has to be tried again later."""
         path = waiting.candidate.path
+        self._reading = path
         try:
             inspected = self._reader.call(_INSPECT, path)
         except ChangedWhileReadError:
@@ -267,6 +274,8 @@ class Inspector:
                 return Inspected(replace(opened, faults=(*opened.faults, fault)), None)
             waiting = replace(waiting, deaths=deaths)
             inspected = None
+        finally:
+            self._reading = None
         if inspected and identity_or_own(path, inspected.checkpoint.members) == seen:
             return inspected
         # What was measured is not what had settled.

@@ -63,6 +63,16 @@ class Watch:
         self._clock = clock
         self._stopped = False
 
+    @property
+    def reading(self) -> Path | None:
+        """Return the checkpoint whose values are being read just now; for any thread."""
+        return self._inspector.reading
+
+    @property
+    def pending(self) -> int:
+        """Return how many checkpoints wait for their verdict; for any thread."""
+        return self._inspector.pending
+
     def run(self, *, once: bool) -> Level:
         """Judge until stopped (or, with ``once``, until nothing waits); return the worst level.
 

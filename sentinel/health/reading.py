@@ -44,6 +44,25 @@ def read_run(root: Path, run_id: str) -> RunLog:
     return read(root, ask)
 
 
+def largest_up_norms(root: Path, run_id: str) -> dict[str, float]:
+    """Return by checkpoint the largest Frobenius norm of a lora_up matrix of a run.
+
+    NaN where one holds NaN; checkpoints without such a matrix are left out.
+    """
+
+    def ask(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        return fetch(
+            connection,
+            "SELECT checkpoint_id, max(l2) AS norm FROM tensors JOIN checkpoints"
+            " USING (checkpoint_id) WHERE checkpoints.run_id = ? AND role = 'lora_up'"
+            " AND l2 IS NOT NULL GROUP BY checkpoint_id",
+            (run_id,),
+        )
+
+    found = read(root, ask)
+    return {str(one["checkpoint_id"]): float(one["norm"]) for one in found.to_pylist()}
+
+
 def checkpoint_rows(table: pa.Table) -> tuple[CheckpointRow, ...]:
     """Return the rows of a table with the columns of ``checkpoints`` as values."""
     return tuple(CheckpointRow(**record) for record in _records(table, CheckpointRow))

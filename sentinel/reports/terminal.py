@@ -29,17 +29,24 @@ _GAP = 2
 
 
 def render_scan(
-    entries: Sequence[ScanEntry], console: Console, base_dir: Path, *, verbose: bool = False
+    entries: Sequence[ScanEntry],
+    console: Console,
+    base_dir: Path,
+    *,
+    verbose: bool = False,
+    brief: bool = False,
 ) -> None:
     """Print what a scan found, paths relative to ``base_dir``, and a line that sums it up.
 
-    ``verbose`` lists the rules that could not be asked and the tensors of each finding.
+    ``verbose`` lists the rules that could not be asked and the tensors of each finding,
+    ``brief`` leaves out the line that sums up.
     """
     if console.is_terminal:
         _render_blocks(entries, console, base_dir, verbose=verbose)
     else:
         _render_lines(entries, console, base_dir, verbose=verbose)
-    _render_summary(entries, console, verbose=verbose)
+    if not brief:
+        _render_summary(entries, console, verbose=verbose)
 
 
 def _render_blocks(

@@ -59,6 +59,26 @@ def line_for(
     return _line(moment, base_dir, zone, encoding)
 
 
+def block_for(
+    event: CheckpointRow | EventRow,
+    *,
+    base_dir: Path | None = None,
+    zone: tzinfo | None = None,
+    encoding: str = "utf-8",
+) -> Table:
+    """Return the same laid out for a screen: what does not fit goes on below where it began."""
+    moment = _of_checkpoint(event) if isinstance(event, CheckpointRow) else _of_event(event)
+    block = Table.grid(padding=(0, 2, 0, 0))
+    block.add_column(style="dim", no_wrap=True)
+    block.add_column(width=_WORD_WIDTH, no_wrap=True)
+    block.add_column(overflow="fold", max_width=TEXT_WIDTH)
+    parts = ("  ".join(_known(moment, base_dir)), moment.says)
+    told = "\n".join(shown(part, encoding) for part in parts if part)
+    word = Text(shown(moment.word, encoding), moment.style)
+    block.add_row(Text(moment_words(moment.at, zone)), word, Text(told))
+    return block
+
+
 def lines_below(event: EventRow) -> Iterator[Text]:
     """Yield what belongs under an event's line: the difference to a file that was changed."""
     diff = event.detail.get("diff")
