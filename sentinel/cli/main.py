@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "undo": "Take away what `sentinel repair` wrote, or bring back what was quarantined.",
         "pins": "List, check or drop the copies of good checkpoints that sentinel keeps.",
         "log": "Show a run from the health log, or ask the log in SQL.",
+        "report": "Make one page to look at of a run: pictures, findings, repairs, commands.",
         "rules": "List, show and test the rules.",
         "doctor": "Tell what this machine can do, and what is known to go wrong on it.",
         "demo": "See the whole job on a real training run, in a few minutes.",
