@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,10 @@ def _write(path: Path, data: bytes) -> None:
 
     try:
         atomic_write(path, data)
+        # A temporary file is its owner's alone; a page is made to be passed on.
+        mask = os.umask(0)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
     except OSError as error:
         raise ConfigError(
             "report",

@@ -11,7 +11,7 @@ CELL = 13
 """Height of a module's row in CSS pixels."""
 
 _LONGEST = 34
-_LONGEST_NARROW = 18
+_LONGEST_NARROW = 20
 _TICK_PX = 44
 
 
@@ -119,11 +119,11 @@ def heatmap_chart(
     return chart(
         theme,
         title,
+        layers,
         {
             "width": max(80, theme.width - margin - 12),
             "height": max(1, len(rows)) * CELL,
             "autosize": {"type": "pad"},
-            "layer": layers,
         },
     )
 
@@ -187,5 +187,6 @@ def _crosses(
 
 
 def _short(name: str, longest: int) -> str:
-    """Return a name's end, which tells modules apart."""
-    return name if len(name) <= longest else f"…{name[-longest + 1 :]}"
+    """Return a name with its middle left out: number in front, matrix behind tell modules apart."""
+    head = longest // 3
+    return name if len(name) <= longest else f"{name[:head]}…{name[head + 1 - longest :]}"

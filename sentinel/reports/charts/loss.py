@@ -56,15 +56,15 @@ def loss_chart(
     return chart(
         theme,
         "Loss over the steps, one line an attempt, with faults and repairs",
+        [
+            *_events(marks, step, theme, last_step),
+            _lines(points, step, loss, theme),
+            _not_finite(points, step, theme, y=band - 8),
+        ],
         {
             "width": theme.width,
             "height": HEIGHT + band,
             "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
-            "layer": [
-                *_events(marks, step, theme, last_step),
-                _lines(points, step, loss, theme),
-                _not_finite(points, step, theme, y=band - 8),
-            ],
         },
     )
 

@@ -74,15 +74,15 @@ def ranges_chart(rows: Sequence[RangeRow], theme: Theme) -> dict[str, object]:
     return chart(
         theme,
         "Magnitudes of the weights by role and dtype, against the limits of fp16 and bf16",
+        [
+            *_bands(ends, across, theme),
+            _limits(across, theme),
+            *_bars(rows, across, theme),
+        ],
         {
             "width": theme.width,
             "height": ROW * len(order) + 44,
             "encoding": {"y": down},
-            "layer": [
-                *_bands(ends, across, theme),
-                _limits(across, theme),
-                *_bars(rows, across, theme),
-            ],
         },
     )
 

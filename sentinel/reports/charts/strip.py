@@ -80,19 +80,19 @@ def strip_chart(
     return chart(
         theme,
         "Verdict of each checkpoint over the steps, one row an attempt",
+        [
+            _tracks([*points, *begun], theme),
+            *(_way_back(one, theme) for one in begun),
+            *_hows(begun, theme, last_step),
+            _beginnings(begun, theme),
+            _points(points, theme),
+            _below([one for one in points if one["moved"]], "triangle-down", "faulty", theme),
+            _below([one for one in points if one["pinned"]], "stroke", "accent", theme),
+        ],
         {
             "width": theme.width,
             "height": ROW * max(1, len(rows)) + 44,
             "encoding": {"x": step, "y": down},
-            "layer": [
-                _tracks([*points, *begun], theme),
-                *(_way_back(one, theme) for one in begun),
-                *_hows(begun, theme, last_step),
-                _beginnings(begun, theme),
-                _points(points, theme),
-                _below([one for one in points if one["moved"]], "triangle-down", "faulty", theme),
-                _below([one for one in points if one["pinned"]], "stroke", "accent", theme),
-            ],
         },
     )
 

@@ -7,11 +7,14 @@ need contrast; verdicts also differ in shape. The ramp is ColorBrewer's Blues
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from sentinel.verdict import Level
+
+Layer = dict[str, object]
+"""One layer of a chart: its rows, its mark, and how they are encoded."""
 
 WIDE, NARROW = 860, 340
 """Widths in CSS pixels of a chart for a desk and for a telephone."""
@@ -101,10 +104,13 @@ def step_axis(last_step: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def chart(theme: Theme, title: str, body: Mapping[str, object]) -> dict[str, object]:
+def chart(
+    theme: Theme, title: str, layers: Sequence[Layer], body: Mapping[str, object]
+) -> dict[str, object]:
     """Return a whole specification: ``body`` with the look of the house.
 
-    ``title`` becomes the description, which is the accessible name of the drawing.
+    ``title`` becomes the description, which is the accessible name of the drawing. Layers without
+    a row are left out: each would be a nameless mark to a screen reader.
     """
     ink, soft, line = (theme.colour(name) for name in ("ink", "soft", "line"))
     # Faces of equal widths everywhere: the drawing is laid out before a browser sees it.
@@ -116,6 +122,7 @@ def chart(theme: Theme, title: str, body: Mapping[str, object]) -> dict[str, obj
         "padding": 4,
         "autosize": {"type": "fit", "contains": "padding"},
         **body,
+        "layer": [layer for layer in layers if _has_rows(layer)],
         "config": {
             "font": font,
             "view": {"stroke": None},
@@ -128,3 +135,8 @@ def chart(theme: Theme, title: str, body: Mapping[str, object]) -> dict[str, obj
             "header": {"labelColor": ink, "titleColor": soft, "labelFontSize": 12},
         },
     }  # fmt: skip
+
+
+def _has_rows(layer: Layer) -> bool:
+    data = layer["data"]
+    return isinstance(data, dict) and bool(data.get("values"))

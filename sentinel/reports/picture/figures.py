@@ -34,7 +34,7 @@ from sentinel.reports.picture.same_in_words import (
 from sentinel.reports.picture.thinning import thinned
 from sentinel.reports.picture.told import Told
 from sentinel.reports.picture.values import range_rows
-from sentinel.reports.picture.verdicts import rollbacks, strip_marks
+from sentinel.reports.picture.verdicts import MOST_ATTEMPTS, rollbacks, strip_marks
 
 Draw = Callable[[Theme], dict[str, object]]
 
@@ -85,6 +85,8 @@ def _strip(run: Told) -> Figure:
     if drawn < len(run.rows):
         caption += f" {len(run.rows):,} checkpoints are drawn as {drawn} marks, each the gravest"
         caption += " of those that lie there."
+    if len(run.attempts) > MOST_ATTEMPTS:
+        caption += f" The newest {MOST_ATTEMPTS} of {len(run.attempts)} attempts are drawn."
     if not run.knows_steps:
         caption += " No checkpoint tells its step, so they stand in the order seen."
     return Figure("verdicts", "Verdicts", caption, draw, strip_table(run))

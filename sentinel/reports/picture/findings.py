@@ -50,7 +50,7 @@ class FindingStory:
 def finding_stories(
     run: Told, rules: Mapping[str, Rule], options: Sequence[str]
 ) -> list[FindingStory]:
-    """Return one story a rule, the open ones first, then by gravity and time.
+    """Return one story a rule: the open ones first, then by gravity, then what a reason says.
 
     ``options`` are those that commands need to find the run's state.
     """
@@ -61,7 +61,16 @@ def finding_stories(
     stories = [
         _story(run, rule, events, rules.get(rule), options) for rule, events in by_rule.items()
     ]
-    return sorted(stories, key=lambda one: (one.status != "open", _GRAVITY.get(one.severity, 9)))
+    reasons = {shown(row.reason) for row in run.rows if row.reason}
+    return sorted(
+        stories,
+        key=lambda one: (
+            one.status != "open",
+            _GRAVITY.get(one.severity, 9),
+            one.message not in reasons,
+            one.status != "repaired",
+        ),
+    )
 
 
 def _story(

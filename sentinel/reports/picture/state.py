@@ -71,7 +71,7 @@ def facts_of(run: Told) -> Iterator[tuple[str, str]]:
     yield "last judged", f"{last:%Y-%m-%d %H:%M} UTC"
     yield "attempts", str(len(run.attempts))
     counts = Counter(row.verdict for row in run.rows)
-    said = ", ".join(f"{counts[level]} {level}" for level in LEVELS if counts[level])
+    said = ", ".join(f"{counts[level]:,} {level}" for level in LEVELS if counts[level])
     yield "checkpoints", f"{len(run.rows):,} ({said})"
     yield "last checkpoint", shown(newest.path)
     for name, words in _FACTS.items():

@@ -10,6 +10,9 @@ from sentinel.reports.picture.thinning import gravest
 from sentinel.reports.picture.told import Told
 from sentinel.reports.words import shown
 
+MOST_ATTEMPTS = 12
+"""Rows of the strip; of a run with more attempts the newest are drawn."""
+
 _MARK_PX = 11
 _BESIDE_PX = 110
 
@@ -17,8 +20,11 @@ _BESIDE_PX = 110
 def strip_marks(run: Told, *, width: int) -> list[StripMark]:
     """Return the marks that have room in ``width`` pixels; each stands for the gravest near it."""
     places = max(8, (width - _BESIDE_PX) // _MARK_PX)
+    drawn = set(run.attempts[-MOST_ATTEMPTS:])
     near: dict[tuple[int, int], list[CheckpointRow]] = {}
     for row in run.rows:
+        if row.attempt not in drawn:
+            continue
         place = run.step_of[row.checkpoint_id] * places // (run.last_step + 1)
         near.setdefault((row.attempt, place), []).append(row)
     return [_mark(run, rows) for rows in near.values()]
@@ -27,7 +33,8 @@ def strip_marks(run: Told, *, width: int) -> list[StripMark]:
 def rollbacks(run: Told) -> list[Rollback]:
     """Return the ways back: of each attempt that a plan or a parent began, from the one before."""
     ways = []
-    for before, attempt in zip(run.attempts, run.attempts[1:], strict=False):
+    drawn = run.attempts[-MOST_ATTEMPTS:]
+    for before, attempt in zip(drawn, drawn[1:], strict=False):
         ours = [row for row in run.rows if row.attempt == attempt]
         plan = plan_of(run, before)
         parent = run.by_id.get(ours[0].parent or "") if ours else None

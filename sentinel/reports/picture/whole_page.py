@@ -138,8 +138,8 @@ def _history(run: Told) -> TextTable:
     kept = moments
     if len(moments) > MOST_ROWS:
         telling = [moment for moment in moments if moment.word != "healthy" and _is_telling(moment)]
-        kept = telling[: MOST_ROWS // 2] + telling[-MOST_ROWS // 2 :]
-        kept = list(dict.fromkeys(kept))
+        kept = telling or moments
+        kept = list(dict.fromkeys(kept[: MOST_ROWS // 2] + kept[-MOST_ROWS // 2 :]))
     note = f"{len(kept)} of {len(moments):,} entries." if len(kept) < len(moments) else ""
     return TextTable(
         ("time (UTC)", "attempt", "what", "step", "says"),
