@@ -57,7 +57,7 @@ def ranges_chart(rows: Sequence[RangeRow], theme: Theme) -> dict[str, object]:
     order = [*(one.name for one in FORMATS), *(row.label for row in rows)]
     scale = {
         "type": "log",
-        "domain": [10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))],
+        "domain": [10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))],
         "clamp": True,
     }
     ends: list[float] = [float(end) for end in scale["domain"]]  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sentinel.health.rows import EventRow
 from sentinel.reports.facts import counted
@@ -106,7 +107,7 @@ def _status(run: Told, rule: str, events: Sequence[EventRow]) -> str:
         return "open"
     if before and len(before) == len(events) and before[-1].attempt == run.attempts[-1]:
         return "open"  # said before step 1 of the attempt that runs
-    for begun, attempt in zip(run.attempts, run.attempts[1:], strict=False):
+    for begun, attempt in pairwise(run.attempts):
         plan, proof = plan_of(run, begun), proof_of(run, attempt)
         asked = plan.detail.get("rules") if plan else None
         if isinstance(asked, list) and rule in asked and proof is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sentinel.health.rows import EventRow
 from sentinel.reports.facts import counted
@@ -33,7 +34,7 @@ class RepairStory:
 def repair_stories(run: Told) -> list[RepairStory]:
     """Return the repairs in order: a plan, and the attempt that it began."""
     stories = []
-    for before, attempt in zip(run.attempts, run.attempts[1:], strict=False):
+    for before, attempt in pairwise(run.attempts):
         plan = plan_of(run, before)
         if plan is not None:
             stories.append(_story(run, plan, before, attempt))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sentinel.health.rows import CheckpointRow, EventRow
 from sentinel.reports.charts.strip import Rollback, StripMark
@@ -34,7 +35,7 @@ def rollbacks(run: Told) -> list[Rollback]:
     """Return the ways back: of each attempt that a plan or a parent began, from the one before."""
     ways = []
     drawn = run.attempts[-MOST_ATTEMPTS:]
-    for before, attempt in zip(drawn, drawn[1:], strict=False):
+    for before, attempt in pairwise(drawn):
         ours = [row for row in run.rows if row.attempt == attempt]
         plan = plan_of(run, before)
         parent = run.by_id.get(ours[0].parent or "") if ours else None
