@@ -21,10 +21,10 @@ demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow and not browser" -n 2
 
 test-slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not browser"
 
 # Pages in a real browser (the system's Chromium: CHROMIUM names another), read by axe-core too.
 CHROMIUM ?=

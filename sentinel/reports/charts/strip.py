@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,13 +59,14 @@ def strip_chart(
     """Return the strip. ``last_step`` ends the axis, so that it lines up with other charts."""
     attempts = sorted({mark.attempt for mark in marks} | {way.to_attempt for way in ways})
     rows = {attempt: number for number, attempt in enumerate(attempts)}
-    names = ", ".join(str(attempt) for attempt in attempts)
+    # Attempt 0 is what lay there before the first start.
+    names = [f"attempt {attempt}" if attempt else "before" for attempt in attempts]
     down = {
         "field": "row", "type": "quantitative",
         "scale": {"domain": [-0.4, len(rows) - 0.4], "reverse": True, "nice": False},
         "axis": {"title": None, "domain": False, "ticks": False, "grid": False,
                  "labelPadding": 8, "values": list(rows.values()),
-                 "labelExpr": f"'attempt ' + [{names}][datum.value]"},
+                 "labelExpr": f"{json.dumps(names)}[datum.value]"},
     }  # fmt: skip
     step = step_axis(last_step)
     points: list[_Row] = [

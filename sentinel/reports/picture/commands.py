@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from sentinel.health.rows import CheckpointRow, EventRow
 from sentinel.reports.picture.told import QUARANTINED, Told
+from sentinel.reports.words import shown
 
 _KEYS = "adapter-keys-load-nothing"
 """The rule whose fault a change of names mends."""
@@ -86,4 +87,4 @@ def _last_good(run: Told, event: EventRow) -> CheckpointRow | None:
 
 
 def _line(*words: str) -> str:
-    return shlex.join(words)
+    return shown(shlex.join(words))
