@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentinel.reports.charts.theme import SHAPES, Theme, chart, step_axis
+from sentinel.reports.charts.theme import BESIDE, SHAPES, Theme, chart, step_axis
 
 HEIGHT = 230
 """Height of the curve in CSS pixels; the words above it come in addition."""
@@ -51,7 +51,8 @@ def loss_chart(
         "scale": {"type": "log" if is_log else "linear", "zero": False, "nice": True,
                   "range": [{"expr": "height"}, band]},
         "axis": {"title": "loss (log)" if is_log else "loss", "tickCount": 5, "gridOpacity": 0.6,
-                 "format": ".3~g", "minExtent": 44},
+                 "format": ".3~g", "titleAngle": 0, "titleAlign": "left", "titleX": 4 - BESIDE,
+                 "titleY": band - 10, "minExtent": BESIDE, "maxExtent": BESIDE},
     }  # fmt: skip
     return chart(
         theme,

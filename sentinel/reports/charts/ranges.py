@@ -158,7 +158,7 @@ def _bars(rows: Sequence[RangeRow], across: object, theme: Theme) -> list[dict[s
     ]
     # On a telephone a note beside a bar would lie upon it; the table has it there.
     roomy = [row for row in rows if row.note and not (theme.is_narrow and row.high)]
-    notes = [{"row": row.label, "text": row.note} for row in roomy]
+    notes = [{"row": row.label, "text": row.note, "says": row.says} for row in roomy]
     said = {"field": "says", "type": "nominal"}
     accent = theme.colour("accent")
     return [
@@ -180,7 +180,7 @@ def _bars(rows: Sequence[RangeRow], across: object, theme: Theme) -> list[dict[s
         {
             "data": {"values": notes},
             "mark": {"type": "text", "align": "right", "x": "width", "dx": -4, "fontSize": 11,
-                     "color": theme.colour("faulty"), "aria": False},
-            "encoding": {"text": {"field": "text"}},
+                     "color": theme.colour("faulty")},
+            "encoding": {"text": {"field": "text"}, "description": said},
         },
     ]  # fmt: skip

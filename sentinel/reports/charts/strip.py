@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentinel.reports.charts.theme import SHAPES, Theme, chart, step_axis
+from sentinel.reports.charts.theme import BESIDE, SHAPES, Theme, chart, step_axis
 from sentinel.verdict import LEVELS, Level
 
 ROW = 62
@@ -66,6 +66,7 @@ def strip_chart(
         "scale": {"domain": [-0.4, len(rows) - 0.4], "reverse": True, "nice": False},
         "axis": {"title": None, "domain": False, "ticks": False, "grid": False,
                  "labelPadding": 8, "values": list(rows.values()),
+                 "minExtent": BESIDE, "maxExtent": BESIDE,
                  "labelExpr": f"{json.dumps(names)}[datum.value]"},
     }  # fmt: skip
     step = step_axis(last_step)

@@ -19,6 +19,9 @@ Layer = dict[str, object]
 WIDE, NARROW = 860, 340
 """Widths in CSS pixels of a chart for a desk and for a telephone."""
 
+BESIDE = 64
+"""Pixels left of charts over steps, for words and numbers: so that their steps line up."""
+
 SHAPES: Mapping[Level, str] = MappingProxyType(
     {
         "healthy": "circle",
