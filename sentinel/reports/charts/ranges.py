@@ -55,12 +55,12 @@ def ranges_chart(rows: Sequence[RangeRow], theme: Theme) -> dict[str, object]:
     low = min([1e-9, *seen])
     high = max([1e7, *seen])
     order = [*(one.name for one in FORMATS), *(row.label for row in rows)]
+    ends = [10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))]
     scale = {
         "type": "log",
-        "domain": [10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))],
+        "domain": ends,
         "clamp": True,
     }
-    ends: list[float] = [float(end) for end in scale["domain"]]  # type: ignore[attr-defined]
     across = {
         "field": "low", "type": "quantitative", "scale": scale,
         "axis": {"title": "magnitude", "format": ".0e", "gridOpacity": 0.5,

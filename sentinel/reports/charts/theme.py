@@ -72,7 +72,7 @@ class Theme:
     @property
     def is_narrow(self) -> bool:
         """Tell whether it is drawn for a telephone."""
-        return self.width < WIDE / 2 + NARROW / 2
+        return self.width < (WIDE + NARROW) / 2
 
     def colour(self, name: str) -> str:
         """Return a colour as SVG takes it."""
