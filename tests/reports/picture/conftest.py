@@ -188,6 +188,24 @@ class Element:
         (found,) = self.all(tag, **wanted)
         return found
 
+    @property
+    def drawings(self) -> list[Element]:
+        """The drawings below, the wide ones."""
+        return [one.one("svg") for one in self.all("div") if one.attributes.get("class") == "wide"]
+
+    @property
+    def labels(self) -> list[str]:
+        """What a pointer shows or a screen reader says of the marks below."""
+        found = (
+            one.attributes.get(name) for one in self.all() for name in ("aria-label", "data-tip")
+        )
+        return [one for one in found if one]
+
+    def table(self, summary: str) -> list[list[str]]:
+        """The rows of the table behind a summary."""
+        (found,) = [one for one in self.all("details") if one.one("summary").text == summary]
+        return [[cell.text for cell in row.all("td")] for row in found.one("tbody").all("tr")]
+
 
 class _Tree(HTMLParser):
     def __init__(self) -> None:
