@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ CELL = 13
 _LONGEST = 34
 _LONGEST_NARROW = 20
 _TICK_PX = 44
+
+_ALIKE, _MUCH = 1e-9, math.log(20)
+"""Spans of a logarithm: below, numbers are the same; above, an even ramp would hide small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,13 @@ def thresholds(values: Sequence[float]) -> list[float]:
     if not positive:
         return [float(number) for number in range(1, RAMP)]
     low, high = positive[0], positive[-1]
-    if high / low < 1 + 1e-9:
+    # By logarithms: the ratio of two numbers may be more than a number can be.
+    span = math.log(high) - math.log(low)
+    if span < _ALIKE:
         return [low * (0.5 + number / RAMP / 2) for number in range(1, RAMP)]
-    if high / low > 20:  # noqa: PLR2004 - about a decade is read well on an even ramp
-        ratio = (high / low) ** (1 / (RAMP - 1))
-        return [low * ratio**number for number in range(RAMP - 1)]
+    if span > _MUCH:
+        each = span / (RAMP - 1)
+        return [math.exp(math.log(low) + each * number) for number in range(RAMP - 1)]
     return [high * number / RAMP for number in range(1, RAMP)]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sentinel.health.modules import ValueRange
@@ -110,6 +110,7 @@ def test_marks_of_a_dense_drawing_are_one_image():
 
 
 @given(st.lists(st.floats(0, 1e30), max_size=40))
+@example([1e23, 1e-285])
 def test_borders_part_what_is_there(values):
     """They rise, exactly zero lies below all, the largest above all or nearly."""
     borders = thresholds(values)
