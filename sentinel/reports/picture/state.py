@@ -92,7 +92,7 @@ def _repair_sentence(run: Told, attempt: int) -> str | None:
     rules = plan.detail.get("rules")
     names = ", ".join(map(str, rules)) if isinstance(rules, list) else plan.rule or "the fault"
     step = plan.detail.get("target_step")
-    begin = f"from step {step}" if isinstance(step, int) else "from the beginning"
+    begin = f"from step {step}" if isinstance(step, int) and step else "from the beginning"
     precision = plan.detail.get("precision")
     how = f" in {precision}" if precision else ""
     return shown(f"{names} stopped attempt {before}; attempt {attempt} went on {begin}{how}")
