@@ -14,17 +14,23 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -name '*.so') \
     pyproject.toml hatch_build.py README.md
 
-.PHONY: demo test test-slow test-alone fuzz trainers-check trainers-supervised corpus bench
-.PHONY: bench-trainer lint format docs site clean
+.PHONY: demo test test-slow test-alone test-browser fuzz trainers-check trainers-supervised corpus
+.PHONY: bench bench-trainer lint format docs site clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow and not browser" -n 2
 
 test-slow: $(VENV)/.installed
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m "slow and not browser"
+
+# Pages in a real browser (the system's Chromium: CHROMIUM names another), read by axe-core too.
+CHROMIUM ?=
+test-browser: $(VENV)/.installed
+	$(PIP) install -c constraints.txt $$($(BIN)/python .ci/requirements.py browser)
+	$(if $(CHROMIUM),CHROMIUM=$(CHROMIUM) )$(BIN)/pytest -m browser
 
 # Every reader of a stranger's bytes under atheris (Linux only), so many runs a target.
 RUNS ?= 20000

@@ -127,9 +127,10 @@ def conclude(
         findings=findings,
         not_evaluated=evaluation.not_evaluated,
     )
+    measured = inspected.measured
     return Judgement(
         checkpoint,
-        inspected.measured,
+        measured and replace(measured, pairs=tables["pairs"]),  # with what the base adds to them
         verdict,
         evaluation.unconfirmed,
         evaluation.holding,

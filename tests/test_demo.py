@@ -42,6 +42,21 @@ def play(workspace: Path, *options: str) -> tuple[int, str, RunLog]:
     return done.returncode, done.stdout + done.stderr, read_run(workspace / "state/health", run_id)
 
 
+def reported(workspace: Path) -> str:
+    """The page that `sentinel report` makes of a played scene."""
+    state = str(workspace / "state")
+    done = subprocess.run(
+        [sys.executable, "-m", "sentinel", "report", "--state", state, "-o", "-"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=workspace.parent,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_first_scene_is_caught_and_repaired(tmp_path: Path):
     """Dead in fp16 by itself; flagged at its first checkpoint; alive and better in fp32."""
     workspace = tmp_path / "demo"
@@ -64,6 +79,11 @@ def test_the_first_scene_is_caught_and_repaired(tmp_path: Path):
     assert losses[1] < 0.9 * losses[0]
     assert "fixed" in [event.detail.get("result") for event in log.events]
     assert "demo-zero" not in {path.name for path in workspace.glob("demo-zero/.sentinel*")}
+
+    page = reported(workspace)
+    assert "<title>Repaired: demo-zero" in page
+    assert "dead-lora-up stopped attempt 1; attempt 2 went on from the beginning in fp32" in page
+    assert "1: lora_up F16: all exactly zero" in page
 
 
 @pytest.mark.slow

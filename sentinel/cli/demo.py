@@ -51,6 +51,7 @@ def command(healthy: bool, directory: Path | None, only: tuple[str, ...], svg: P
     out.print(summary_table(end))
     out.print(f"\nTook {end.took_s:.0f} s. The health log: {state}/health", soft_wrap=True)
     out.print(f"Read it:  sentinel log --state {state}", soft_wrap=True)
+    out.print(f"See it:   sentinel report --state {state}", soft_wrap=True)
     if svg is not None:
         # Without the web fonts rich names: the picture must need no network.
         picture = re.sub(

@@ -10,7 +10,7 @@ import click
 from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, settled
 from sentinel.cli.output import Form, complain, console, say_rows
-from sentinel.errors import ConfigError
+from sentinel.cli.runs import ask, run_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from sentinel.daemon.places import Places
     from sentinel.health.rows import CheckpointRow
-    from sentinel.reports.table import Rows
-
-_PLACES_OF_RUNS = "SELECT DISTINCT run_id, path FROM checkpoints ORDER BY run_id"
 
 
 @click.command()
@@ -57,17 +54,17 @@ def command(
 
     places = places_of(settled(config_path, state, log))
     if query is not None:
-        say_rows(_ask(places, query), form)
+        say_rows(ask(places, query), form)
     elif run is None:
         _show_runs(places, form)
     else:
-        _show_run(places, _run_id(run, places), form)
+        _show_run(places, run_named(run, places), form)
 
 
 def _show_runs(places: Places, form: Form) -> None:
     from sentinel.reports.runs import RUNS, RUNS_DRAWN, render_runs
 
-    runs = _ask(places, RUNS_DRAWN if form == "text" and console().is_terminal else RUNS)
+    runs = ask(places, RUNS_DRAWN if form == "text" and console().is_terminal else RUNS)
     if form != "text":
         say_rows(runs, form)
     elif not runs.rows:
@@ -116,46 +113,3 @@ def _draw(places: Places, run_id: str, rows: Sequence[CheckpointRow], out: Conso
         out.print(line, soft_wrap=True)
     if lines:
         out.print(f"verdicts: {LEGEND}", style="dim")
-
-
-def _ask(places: Places, query: str) -> Rows:
-    from sentinel.health.query import sql
-    from sentinel.reports.table import rows_of
-
-    return rows_of(sql(places.log, query))
-
-
-def _run_id(name: str, places: Places) -> str:
-    """Return the run that an id, the beginning of one, or a directory stands for.
-
-    The journal knows where a run writes, also before its first checkpoint; a log written by
-    `sentinel scan` has none, there the paths of the checkpoints tell.
-    """
-    logged = [(str(run_id), Path(str(path))) for run_id, path in _ask(places, _PLACES_OF_RUNS).rows]
-    roots = [*_journal_roots(places.journal), *((run_id, path.parent) for run_id, path in logged)]
-    place = Path(name).absolute()
-    ways = (
-        {run_id for run_id, root in roots if root in {place, place.resolve()}},
-        {run_id for run_id, _ in [*roots, *logged] if run_id.startswith(name)},
-        {run_id for run_id, path in logged if path in {place, place.resolve()}},
-    )
-    found = next((one for one in ways if one), set())
-    if len(found) == 1:
-        return found.pop()
-    raise ConfigError(
-        f"run '{name}'",
-        fact=f"{len(found)} runs are called so" if found else "is not in the health log",
-        todo="see `sentinel log` for all runs",
-    )
-
-
-def _journal_roots(path: Path) -> list[tuple[str, Path]]:
-    from sentinel.daemon.journal import Journal
-
-    if not path.exists():
-        return []
-    journal = Journal(path)
-    try:
-        return [(run_id, root) for run_id, roots in journal.runs().items() for root in roots]
-    finally:
-        journal.close()

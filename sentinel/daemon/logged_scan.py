@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sentinel.daemon.recording import member_digests
+from sentinel.daemon.recording import logged_tensors, member_digests, step_before
 from sentinel.flow import Judgement
 from sentinel.formats.opening import candidate_at
 from sentinel.health.identity import checkpoint_id
@@ -64,11 +64,12 @@ def _append(log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent:
         settled_at=None,
         judged_at=now,
         measure_s=None,
+        losses_after=step_before(judgement),
     )
     events = finding_events(
         verdict, run_id=run_id, attempt=SCAN_ATTEMPT, checkpoint_id=name, at=now
     )
-    log.append(row, judgement.measured.tensors if judgement.measured else None, events)
+    log.append(row, logged_tensors(judgement), events)
     return name
 
 

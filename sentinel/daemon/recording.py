@@ -10,14 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Identity
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.errors import StateError
 from sentinel.flow import Judgement
+from sentinel.health.beside import with_norms, with_unchanged
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,7 @@ class Recorder:
         """
         row = self._row(ref, judgement, times)
         judged = _judged(ref, judgement, row)
-        verdict, tensors = judgement.verdict, None
-        if judgement.measured is not None:
-            tensors = judgement.measured.tensors
+        verdict = judgement.verdict
         events = finding_events(
             verdict,
             run_id=ref.run_id,
@@ -74,7 +77,7 @@ class Recorder:
             at=row.judged_at,
         )
         try:
-            self._log.append(row, tensors, events)
+            self._log.append(row, logged_tensors(judgement), events)
         except OSError as error:
             raise refused(self._log, error) from error
         self._journal.record(judged, lies)
@@ -101,6 +104,7 @@ class Recorder:
             judged_at=datetime.now(UTC),
             measure_s=times.measure_s,
             holding=judgement.holding,
+            losses_after=step_before(judgement),
         )
 
 
@@ -112,6 +116,23 @@ def refused(log: HealthLog, error: OSError) -> StateError:
         fact=f"cannot be written ({error.strerror or error})",
         todo="check the disk's space and permissions, or give another --log directory",
     )
+
+
+def logged_tensors(judgement: Judgement) -> pa.Table | None:
+    """Return the rows of the log's ``tensors``, None when no value was read."""
+    measured, past = judgement.measured, judgement.past
+    if measured is None:
+        return None
+    tensors = with_norms(measured.tensors, measured.pairs, measured.effects)
+    return with_unchanged(tensors, past[0].tables.get("tensors") if past else None)
+
+
+def step_before(judgement: Judgement) -> int | None:
+    """Return the step of the checkpoint before in the lineage, None when none is known."""
+    if not judgement.past:
+        return None
+    step = judgement.past[0].tables["checkpoint"]["step"][0].as_py()
+    return step if isinstance(step, int) else None
 
 
 def member_digests(judgement: Judgement) -> dict[str, str]:

@@ -143,5 +143,5 @@ def _cell(column: str, value: object) -> object:
     if column in _JSON_COLUMNS:
         return json_text(value)
     if isinstance(value, tuple):
-        return [valid_text(text) for text in value]
+        return [valid_text(one) if isinstance(one, str) else one for one in value]
     return valid_text(value) if isinstance(value, str) else value

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_LISTS = frozenset({"dtypes", "usable", "tensors", "holding", "loss_steps", "losses"})
+
+
 @dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything the health log holds of one run but the tensors.
@@ -84,6 +87,6 @@ def _value(column: str, cell: object) -> object:
         return json.loads(str(cell or "{}"))
     if column == "remedy":
         return None if cell is None else json.loads(str(cell))
-    if column in {"dtypes", "usable", "tensors", "holding"}:
+    if column in _LISTS:
         return tuple(cell) if isinstance(cell, list) else ()
     return cell

@@ -19,13 +19,18 @@ LOSS = "metrics.loss"
 """Where a checkpoint's settings keep the newest loss that the trainer logged."""
 
 
+MOST_LOSSES = 50
+"""Losses that a row keeps of those since the checkpoint before: enough to draw a curve."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
     """One row of ``checkpoints``; every time must know its zone.
 
     ``seq`` counts the checkpoints of a run in the order they were seen; ``parent`` is the id
     of the checkpoint this one grew from (at the start of an attempt: where it began), None
-    when unknown. ``holding`` names the rules with `for` whose predicate held here.
+    when unknown. ``holding`` names the rules with `for` whose predicate held here. ``losses`` are
+    what the trainer logged at ``loss_steps`` since the checkpoint before, at most `MOST_LOSSES`.
     """
 
     run_id: str
@@ -51,6 +56,8 @@ class CheckpointRow:
     measure_s: float | None = None
     settings: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     holding: tuple[str, ...] = ()
+    loss_steps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +96,16 @@ def checkpoint_row(
     judged_at: datetime,
     measure_s: float | None,
     holding: Iterable[str] = (),
+    losses_after: int | None = None,
 ) -> CheckpointRow:
     """Return the row that says what was judged, and how.
+
+    ``losses_after`` is the step of the checkpoint before; from there on losses are kept.
 
     Its settings also hold the last of each number the trainer logged up to here, by the name
     ``metrics.<name>``.
     """
+    losses = _losses(checkpoint, -1 if losses_after is None else losses_after)
     return CheckpointRow(
         run_id=run_id,
         attempt=attempt,
@@ -119,7 +130,23 @@ def checkpoint_row(
         measure_s=measure_s,
         settings={**checkpoint.settings, **_last_metrics(checkpoint)},
         holding=tuple(sorted(holding)),
+        loss_steps=tuple(step for step, _ in losses),
+        losses=tuple(loss for _, loss in losses),
     )
+
+
+def _losses(checkpoint: Checkpoint, after: int) -> list[tuple[int, float]]:
+    """Return steps and losses after a step and up to here, the newest always among them."""
+    by_step = {
+        metric.step: metric.value
+        for metric in checkpoint.metrics
+        if metric.name == "loss"
+        and after < metric.step
+        and (checkpoint.step is None or metric.step <= checkpoint.step)
+    }
+    newest_first = sorted(by_step.items(), reverse=True)
+    every = -(-len(newest_first) // MOST_LOSSES) or 1
+    return newest_first[::every][::-1]
 
 
 def _last_metrics(checkpoint: Checkpoint) -> dict[str, float]:

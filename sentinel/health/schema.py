@@ -60,6 +60,8 @@ CHECKPOINTS = Dataset(
             ("measure_s", pa.float64()),
             ("settings", pa.string()),
             ("holding", _NAMES),
+            ("loss_steps", _EXTENTS),
+            ("losses", pa.list_(pa.float64())),
         ]
     ),
     key=("checkpoint_id",),
@@ -90,13 +92,17 @@ TENSORS = Dataset(
             ("l2", pa.float64()),
             ("digest", pa.string()),
             ("unchanged", pa.bool_()),
+            ("effect_norm", pa.float64()),
+            ("base_norm", pa.float64()),
         ]
     ),
     key=("checkpoint_id", "tensor"),
     newest_by=None,
 )
 """One row a measured tensor. ``logical_shape`` differs from ``shape`` where values are packed,
-as in a 4-bit base; ``run_id`` comes from the partition's name, not from the files."""
+as in a 4-bit base; the two norms are a module's and stand in the row of its up matrix (of another
+family: of the tensor that can keep it without effect); ``run_id`` comes from the partition's name,
+not from the files."""
 
 EVENTS = Dataset(
     "events",

@@ -28,7 +28,10 @@ def by_duckdb(root: Path, dataset: str) -> Rows:
 
 
 def by_polars(root: Path, dataset: str) -> Rows:
-    return pl.scan_parquet(root / dataset, hive_partitioning=True).collect().to_dicts()
+    scanned = pl.scan_parquet(
+        root / dataset, hive_partitioning=True, missing_columns="insert", extra_columns="ignore"
+    )
+    return scanned.collect().to_dicts()
 
 
 READERS: dict[str, Callable[[Path, str], Rows]] = {
