@@ -57,7 +57,7 @@ def command(
     Examples:
       sentinel report                          the newest run, into report.html
       sentinel report out/ -o out.html
-      sentinel scan out/ --log log; sentinel report out/ --log log
+      sentinel report out/ --log log           what `scan out/ --log log` saw
       sentinel report out/ --figures pictures
     """
     from sentinel.cli.runs import newest_run, run_named
