@@ -15,6 +15,7 @@ from sentinel.config import Config
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.beginning import Beginning
+from sentinel.daemon.compacting import compacting
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
 from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
 from sentinel.daemon.hooks import Hooks
@@ -86,6 +87,7 @@ def watching(
         )
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
         log = HealthLog(places.log)
+        merging = stack.enter_context(compacting(log, _runs_below(plain, journal), on_note=on_note))
 
         def teller_of(run_id: str) -> Teller:
             return Teller(log, run_id, on_event, on_note=on_note)
@@ -126,9 +128,9 @@ def watching(
             plain,
             inspector=inspector,
             arrivals=arrivals,
-            listener=listener if pins is None else pins.heard(listener),
+            listener=merging.heard(listener if pins is None else pins.heard(listener)),
             verdict_timeout_s=config.verdict_timeout_s,
-            at_rest=_nothing if pins is None else pins.finish,
+            at_rest=(merging.finish,) if pins is None else (pins.finish, merging.finish),
             beside=beside,
         )
 
@@ -159,7 +161,9 @@ def supervising(
             journal.remember_command(run_id, settings.told)
         watched = once_each((*settings.roots, *_fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
-        teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
+        log = HealthLog(places.log)
+        teller = Teller(log, run_id, _unheard(listener), on_note=on_note)
+        merging = stack.enter_context(compacting(log, [run_id], on_note=on_note))
         store, pins = PinStore(places.pins), None
         if config.pin is not False:
             pins = stack.enter_context(
@@ -187,7 +191,7 @@ def supervising(
             ),
             reader=reader,
             arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
-            on_judged=_unheard(on_judged),
+            on_judged=merging.heard(_unheard(on_judged)),
         )
         quarantiner = Quarantiner(
             run_id=run_id,
@@ -258,10 +262,6 @@ def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
 
 def _nobody(_event: object) -> None:
     """Listen to events that are only written down."""
-
-
-def _nothing() -> None:
-    """Wait for nothing."""
 
 
 def _hanging(

@@ -37,7 +37,7 @@ class Beside(Protocol):
 class Watch:
     """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself.
 
-    ``at_rest`` waits for what goes on beside the judging; it is called before an end by itself.
+    ``at_rest`` wait for what goes on beside the judging; they are called before an end by itself.
     What goes on ``beside`` the judging is brought to its end before that.
     """
 
@@ -49,7 +49,7 @@ class Watch:
         arrivals: Arrivals,
         listener: Listener,
         verdict_timeout_s: float,
-        at_rest: Callable[[], None] = lambda: None,
+        at_rest: Sequence[Callable[[], None]] = (),
         beside: Sequence[Beside] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Watch:
         self._arrivals = arrivals
         self._listener = listener
         self._verdict_timeout_s = verdict_timeout_s
-        self._at_rest = at_rest
+        self._at_rest = tuple(at_rest)
         self._beside = tuple(beside)
         self._clock = clock
         self._stopped = False
@@ -106,7 +106,8 @@ class Watch:
             if self._inspector.refusal is not None:
                 raise self._inspector.refusal
             if not self._inspector.pending or self._clock() > deadline:
-                self._at_rest()
+                for finish in self._at_rest:
+                    finish()
                 return
 
     def _turn(self) -> Iterator[Level]:
