@@ -110,9 +110,9 @@ def _head(options: argparse.Namespace) -> Iterator[str]:
     yield (
         f"{options.checkpoints:,} checkpoints of {options.tensors} tensors "
         f"({options.checkpoints * options.tensors:,} rows of random statistics), one run, through "
-        f"the real writer as fast as it goes, the daemon's merging beside it.\n"
-        f"{platform.machine()}, {cores} cores allowed, load {load} at the end (1, 5 and 15 minutes); {platform.system()}, Python "
-        f"{platform.python_version()}, {versions}.\n"
+        "the real writer as fast as it goes, the daemon's merging beside it.\n"
+        f"{platform.machine()}, {cores} cores allowed, load {load} at the end (1, 5 and 15 "
+        f"minutes); {platform.system()}, Python {platform.python_version()}, {versions}.\n"
     )
     yield (
         f"    make bench-scale SCALE_BENCH='--checkpoints {options.checkpoints} "
