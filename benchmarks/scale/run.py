@@ -27,6 +27,7 @@ from synthetic import RUN, Tensors, row
 from sentinel.daemon.compacting import compacting
 from sentinel.health.log import HealthLog
 from sentinel.health.schema import DATASETS
+from sentinel.priority import Priority
 
 RESULTS = Path(__file__).parents[1] / "results" / "scale.md"
 VERSIONS = ("pyarrow", "duckdb")
@@ -69,7 +70,7 @@ def _write(root: Path, options: argparse.Namespace) -> tuple[list[Mark], float, 
     took: list[tuple[float, float]] = []
     marks: list[Mark] = []
     began = time.perf_counter()
-    with compacting(log, (), on_note=print, nice=0) as merging:
+    with compacting(log, (), on_note=print, priority=Priority()) as merging:
         for number in range(1, options.checkpoints + 1):
             table, one = tensors.table(), row(number, options.tensors)
             wall, cpu = time.perf_counter(), time.thread_time()

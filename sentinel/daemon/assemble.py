@@ -39,7 +39,9 @@ from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
 from sentinel.engines.isolated import IsolatedWorker
+from sentinel.errors import WorkerDiedError
 from sentinel.health.log import HealthLog
+from sentinel.priority import Priority
 from sentinel.repairs.asking import fresh_root
 from sentinel.repairs.pins import PinStore
 from sentinel.rules.baseline import read_baseline
@@ -47,8 +49,7 @@ from sentinel.rules.schema import Rule
 
 Told = TypeVar("Told")
 
-NICE = 10
-"""The reading process gives way to the training beside it."""
+_READING = "sentinel.inspecting"
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def watching(
             journal,
             config=config,
             rules=rules,
-            reader=stack.enter_context(IsolatedWorker(nice=NICE)),
+            reader=_reader(stack, config),
             runs=WatchedRuns(
                 journal, is_guarded=partial(is_guarded, places.state), on_note=on_note
             ),
@@ -177,7 +178,7 @@ def supervising(
             )
             pins.begin(run_id)
             on_judged = pins.heard(on_judged)
-        reader = InterruptibleReader(stack.enter_context(IsolatedWorker(nice=NICE)))
+        reader = InterruptibleReader(_reader(stack, config))
         attending = Attending(
             watched,
             inspector=_inspector(
@@ -275,6 +276,15 @@ def _hanging(
     return Hanging(progress, teller, then=then if config.hang == "restart" else None)
 
 
+def _reader(stack: ExitStack, config: Config) -> IsolatedWorker:
+    """Start the process that reads: ready when the first checkpoint comes, and giving way."""
+    priority = Priority(config.nice, config.ionice)
+    worker = stack.enter_context(IsolatedWorker(priority=priority, imports=(_READING,)))
+    with suppress(WorkerDiedError):  # the first checkpoint tells
+        worker.start()
+    return worker
+
+
 def _inspector(
     journal: Journal,
     *,
@@ -294,6 +304,7 @@ def _inspector(
         reader=reader,
         base=base,
         baseline=read_baseline(config.baseline) if config.baseline else None,
+        bytes_per_s=config.max_read_rate,
         on_note=on_note,
         hold_s=2 * config.torn_after_s,
     )

@@ -16,21 +16,27 @@ from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import WorkerDiedError
 from sentinel.health.compaction import compact_run, is_due
 from sentinel.health.log import HealthLog
+from sentinel.priority import Priority
 
-NICE = 19
+LAST = Priority(nice=19, io="idle")
+"""Merging has time: nothing waits for it."""
 
 _END_S = 0.1
 
 
 @contextmanager
 def compacting(
-    log: HealthLog, run_ids: Iterable[str], *, on_note: Callable[[str], None], nice: int = NICE
+    log: HealthLog,
+    run_ids: Iterable[str],
+    *,
+    on_note: Callable[[str], None],
+    priority: Priority = LAST,
 ) -> Iterator[Compacting]:
     """Merge while the block lasts; ``run_ids`` may have something due from before.
 
     What is under way at its end is given up.
     """
-    compacting = Compacting(log, on_note, nice)
+    compacting = Compacting(log, on_note, priority)
     for run_id in run_ids:
         compacting.grew(run_id)
     try:
@@ -42,7 +48,7 @@ def compacting(
 class Compacting:
     """The thread that has the runs merged that have grown, one after the other."""
 
-    def __init__(self, log: HealthLog, on_note: Callable[[str], None], nice: int) -> None:
+    def __init__(self, log: HealthLog, on_note: Callable[[str], None], priority: Priority) -> None:
         self._log = log
         self._on_note = on_note
         self._noted: set[str] = set()
@@ -50,7 +56,7 @@ class Compacting:
         self._busy = False
         self._stopped = False
         self._change = threading.Condition()
-        self._worker = IsolatedWorker(nice=nice)
+        self._worker = IsolatedWorker(priority=priority)
         self._thread = threading.Thread(target=self._work, name="compacting", daemon=True)
         self._thread.start()
 

@@ -114,7 +114,7 @@ class Watch:
         """Wait for the next thing to do, and judge what is due."""
         looks = [self._inspector.next_look_s(), *(one.next_look_s() for one in self._beside)]
         wait_s = min((look_s for look_s in looks if look_s is not None), default=None)
-        self._inspector.arrived(self._arrivals.take(wait_s), self._roots)
+        look_for_new(self._inspector, self._arrivals, self._roots, wait_s)
         for outcome in self._inspector.work():
             self._listener(outcome)
             yield outcome.judged.level
@@ -140,6 +140,16 @@ class Watch:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def look_for_new(
+    inspector: Inspector, arrivals: Arrivals, roots: Sequence[Path], timeout_s: float | None
+) -> None:
+    """Wait until something may be new below the roots, and have the inspector note what is."""
+    arrived = arrivals.take(timeout_s)
+    before_s = time.thread_time()
+    inspector.arrived(arrived, roots)
+    arrivals.looked(arrived, time.thread_time() - before_s)
 
 
 def _worse(one: Level, other: Level) -> Level:
