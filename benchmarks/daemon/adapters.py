@@ -24,7 +24,8 @@ class Adapter:
         rows = max(16, size_bytes // (modules * 2 * 16 * 2))
         self._shapes: dict[str, tuple[int, int]] = {}
         for number in range(modules):
-            module = f"base_model.model.model.layers.{number // 2}.self_attn.{side}_proj"
+            place = f"layers.{number // 2}.self_attn.{'qv'[number % 2]}_proj"
+            module = f"base_model.model.model.{place}"
             self._shapes[f"{module}.lora_A.weight"] = (16, rows)
             self._shapes[f"{module}.lora_B.weight"] = (rows, 16)
         total = 2 * modules * 16 * rows
