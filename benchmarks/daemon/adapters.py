@@ -16,6 +16,9 @@ CONFIG = {
     "task_type": "CAUSAL_LM",
 }
 
+_MOST_VALUES = 2**26
+"""So many are made; a larger adapter repeats them."""
+
 
 class Adapter:
     """A LoRA of ``size_bytes`` in bf16, made once; each copy differs in its values a little."""
@@ -28,18 +31,20 @@ class Adapter:
             module = f"base_model.model.model.{place}"
             self._shapes[f"{module}.lora_A.weight"] = (16, rows)
             self._shapes[f"{module}.lora_B.weight"] = (rows, 16)
-        total = 2 * modules * 16 * rows
-        values = np.random.default_rng(0).normal(scale=0.02, size=total).astype(np.float32)
+        self._total = 2 * modules * 16 * rows
+        size = min(self._total, _MOST_VALUES)
+        values = np.random.default_rng(0).normal(scale=0.02, size=size).astype(np.float32)
         self._bits = (values.view(np.uint32) >> 16).astype(np.uint16)
         self._head = self._header()
-        self.size_bytes = len(self._head) + 2 * total
+        self.size_bytes = len(self._head) + 2 * self._total
 
     def write_file(self, path: Path) -> int:
         """Write the next copy as one file; return the time in ns at which it was closed."""
         self._bits[:: len(self._bits) // 1000] ^= np.uint16(1)
         with path.open("wb") as file:
             file.write(self._head)
-            file.write(self._bits.data)
+            for start in range(0, self._total, len(self._bits)):
+                file.write(self._bits[: self._total - start].data)
         return time.time_ns()
 
     def write_checkpoint(self, directory: Path, step: int) -> int:
