@@ -37,13 +37,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="of the training")
     parser.add_argument("--seconds", type=float, default=60.0, help="of one training")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two saves")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--place", type=Path, help="a directory for the files [default: /tmp]")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     lines = list(_head())
     with tempfile.TemporaryDirectory(dir=options.place) as name:
-        for part in (_latency, _memory, _idle, _beside):
-            for line in part(Path(name), options):
+        for part in options.parts:
+            for line in PARTS[part](Path(name), options):
                 print(line, flush=True)
                 lines.append(line)
     options.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -177,6 +178,9 @@ def _both(sizes: tuple[int, int]) -> str:
 
 def _mib(size_bytes: float) -> str:
     return f"{size_bytes / 2**20:,.0f} MiB"
+
+
+PARTS = {"latency": _latency, "memory": _memory, "idle": _idle, "steps": _beside}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 POLL_S = 2.0
 RESCAN_S = 120.0
 
-RESCAN_SHARE = 0.005
+RESCAN_SHARE = 0.004
 """Looking at everything again takes this share of a core at most, however much there is."""
 
 # Opening and reading are left out: they are mostly our own. So is every single write where the

@@ -215,7 +215,7 @@ def test_rescan_once_in_a_while(watch, tmp_path):
 
 
 def test_looking_at_everything_is_rare_where_it_takes_long(watch, tmp_path):
-    """However many checkpoints there are, it takes half a per cent of a core at most."""
+    """However many checkpoints there are, it takes less than half a per cent of a core."""
     with watch(tmp_path, rescan_s=0.05) as arrivals:
         settle_down(arrivals)
         arrivals.looked(take_until(arrivals, lambda it: it.rescan), cpu_s=3.0)
