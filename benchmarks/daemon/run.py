@@ -23,6 +23,7 @@ from adapters import Adapter
 from watching import Watch, watching
 
 RESULTS = Path(__file__).parents[1] / "results" / "daemon.md"
+REASONS = Path(__file__).with_name("reasons.md")
 VERSIONS = ("numpy", "pyarrow", "duckdb", "watchdog")
 LORA_BYTES = 100_000_000
 MARK, CLOSE = "Transformers' Trainer, its mark last", "one file, closed"
@@ -47,7 +48,8 @@ def main() -> None:
             for line in PARTS[part](Path(name), options):
                 print(line, flush=True)
                 lines.append(line)
-    options.results.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n" + REASONS.read_text(encoding="utf-8")
+    options.results.write_text(text, encoding="utf-8")
 
 
 def _head() -> Iterator[str]:

@@ -124,7 +124,7 @@ def _head(options: argparse.Namespace) -> Iterator[str]:
 def _appending(marks: list[Mark], lasted_s: float, merging_s: float) -> Iterator[str]:
     yield "## Appending\n"
     yield (
-        f"Medians of the {WINDOW} appends before, each with its three parts on the disk; the "
+        f"Medians of the {WINDOW} appends before, each with its two parts on the disk; the "
         f"appending thread's processor time. All of it took {lasted_s:.0f} s, the merging "
         f"{merging_s:.0f} s of processor time in children of its own "
         f"({1000 * merging_s / marks[-1].checkpoints:.1f} ms a checkpoint), of which the largest "
