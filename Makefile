@@ -15,7 +15,7 @@ SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -
     pyproject.toml hatch_build.py README.md
 
 .PHONY: demo test test-slow test-alone test-browser fuzz trainers-check trainers-supervised corpus
-.PHONY: bench bench-trainer lint format docs site clean
+.PHONY: bench bench-scale bench-daemon bench-trainer lint format docs site clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -60,6 +60,18 @@ corpus: $(VENV)/.installed
 BENCH ?=
 bench: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed/run.py $(BENCH)
+
+# The health log after so many checkpoints, by default 100,000 of 500 tensors (half an hour, 12 GB);
+# renews benchmarks/results/scale.md. SCALE_BENCH holds options.
+SCALE_BENCH ?=
+bench-scale: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scale/run.py $(SCALE_BENCH)
+
+# What `sentinel watch` takes from a training beside it; renews benchmarks/results/daemon.md.
+# DAEMON_BENCH holds options.
+DAEMON_BENCH ?=
+bench-daemon: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/daemon/run.py $(DAEMON_BENCH)
 
 # sentinel-train next to TRL's SFTTrainer and with `sentinel watch` beside it, in paired runs; renews
 # benchmarks/results/trainer.md. TRL names an environment with TRL, made when it is not there; left

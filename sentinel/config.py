@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from sentinel.errors import ConfigError
+from sentinel.priority import IoClass
 from sentinel.sizes import size_of
 from sentinel.supervision import ExitCodes, Hook, Seconds
 from sentinel.verdict import Severity
@@ -60,6 +61,10 @@ def _size(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(_size)]
+
+Rate = Annotated[Size, Field(gt=0)]
+
+Nice = Annotated[int, Field(strict=True, ge=0, le=19)]
 
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 
@@ -130,6 +135,9 @@ class Config(_Settings):
     ``pin``: whether the newest good checkpoints are kept pinned (unset: `run` does, `watch` does
     not), ``pin_count`` of each run, in ``pin_dir`` (``pins`` in the state directory), all pins
     there within ``pin_budget``.
+    ``nice`` and ``ionice`` (`same`, `lowest` or `idle`): how far the processes that read
+    checkpoints give way to the training, ``max_read_rate``: how many bytes a second they read
+    (unset: as fast as the disk gives them).
     """
 
     state: Path | None = None
@@ -154,6 +162,9 @@ class Config(_Settings):
     pin_dir: Path | None = None
     pin_budget: Size = 20 * 1000**3
     pin_count: Count = 2
+    nice: Nice = 10
+    ionice: IoClass = "lowest"
+    max_read_rate: Rate | None = None
 
 
 def load_config(path: Path | None, cwd: Path) -> Config:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def atomic_writer(path: Path, *, staging: Path | None = None) -> Iterator[BinaryIO]:
+def atomic_writer(
+    path: Path,
+    *,
+    staging: Path | None = None,
+    naming: AbstractContextManager[object] | None = None,
+) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` and put it in place when the block ends well.
 
     The bytes are on the disk before the name is: write, fsync, rename, fsync of the directory.
     On an error the temporary file is removed and ``path`` is as it was; after a kill it may
     stay. Its name begins with a dot and ends in ``.tmp``, so that no checkpoint reader takes it.
     ``staging``, on the same file system, holds it instead where even a foreign name disturbs:
-    some Parquet readers refuse a directory in which anything else lies.
+    some Parquet readers refuse a directory in which anything else lies. ``naming`` is entered for
+    the moment in which the file gets its name.
     """
     _make_directory(path.parent)
     directory = path.parent if staging is None else staging
@@ -31,7 +37,8 @@ def atomic_writer(path: Path, *, staging: Path | None = None) -> Iterator[Binary
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 - says what POSIX promises
+        with naming or nullcontext():
+            os.replace(temporary, path)  # noqa: PTH105 - says what POSIX promises
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

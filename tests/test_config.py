@@ -45,6 +45,9 @@ pin: false
 pin_dir: pins
 pin_budget: 1.5TB
 pin_count: 1
+nice: 15
+ionice: idle
+max_read_rate: 200MB
 """
 FILE = Path("/u/sentinel.yaml")
 
@@ -124,6 +127,9 @@ def test_everything_can_be_set(tmp_path):
         pin_dir=file.parent / "pins",
         pin_budget=1_500_000_000_000,
         pin_count=1,
+        nice=15,
+        ionice="idle",
+        max_read_rate=200_000_000,
     )
     assert load_config(None, file.parent) == config
 
@@ -271,6 +277,12 @@ def test_an_amount_that_is_none_is_refused(amount):
     """A budget that is silently another one would be worse than none."""
     with pytest.raises(ConfigError, match=r"amount such as 20GB|should be"):
         parse_config(f"pin_budget: {amount}\n", FILE)
+
+
+def test_a_rate_of_nothing_is_refused():
+    """Nothing would ever be judged."""
+    with pytest.raises(ConfigError, match="max_read_rate"):
+        parse_config("max_read_rate: 0MB\n", FILE)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--sql", "query", help="A DuckDB query over `checkpoints`, `tensors`, `events`.")
+@click.option("--compact", "merging", is_flag=True, help="Merge its parts, of RUN or of all runs.")
 @click.option(
     "--format",
     "form",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 def command(
     run: str | None,
     query: str | None,
+    merging: bool,
     form: Form,
     log: Path | None,
     state: Path | None,
@@ -48,17 +50,35 @@ def command(
     Examples:
       sentinel log         every run
       sentinel log out/    the run that writes to out/
+      sentinel log --compact
       sentinel log --sql "SELECT step, verdict FROM checkpoints ORDER BY seq"
     """
     from sentinel.daemon.places import places_of
 
     places = places_of(settled(config_path, state, log))
-    if query is not None:
+    if merging:
+        _compact(places, None if run is None else run_named(run, places))
+    elif query is not None:
         say_rows(ask(places, query), form)
     elif run is None:
         _show_runs(places, form)
     else:
         _show_run(places, run_named(run, places), form)
+
+
+def _compact(places: Places, run_id: str | None) -> None:
+    """Merge all parts of a run, or of every run, that are not as large as parts become."""
+    from sentinel.daemon.recording import refused
+    from sentinel.health.compaction import compact
+    from sentinel.health.log import HealthLog
+
+    log = HealthLog(places.log)
+    runs = log.run_ids() if run_id is None else (run_id,)
+    try:
+        count = sum(compact(log, one, everything=True) for one in runs)
+    except OSError as error:
+        raise refused(log, error) from error
+    complain(f"merged {count} parts of the health log '{places.log}'")
 
 
 def _show_runs(places: Places, form: Form) -> None:

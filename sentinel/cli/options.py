@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from sentinel.errors import ConfigError
+from sentinel.sizes import size_of
+
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base
     from sentinel.config import Config
@@ -60,6 +63,46 @@ def quietly(command: Command) -> Command:
         is_flag=True,
         help="Say only faults (from `fail_on` on) and actions.",
     )(command)
+
+
+def sparing(command: Command) -> Command:
+    """Add the options of every command that reads beside a training."""
+    for option in (
+        click.option(
+            "--max-read-rate", metavar="SIZE", help="Read so much a second at most, as 200MB."
+        ),
+        click.option(
+            "--nice",
+            type=click.IntRange(0, 19),
+            help="How far reading gives way for the processor.  [default: 10]",
+        ),
+        click.option(
+            "--ionice",
+            type=click.Choice(["same", "lowest", "idle"]),
+            help="How far reading gives way at the disk.  [default: lowest]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def spared(config: Config, **given: str | int | None) -> Config:
+    """Return the settings with what `sparing`'s options say, where they say something.
+
+    Raises ConfigError for a rate that is no amount of bytes.
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    rate = known.get("max_read_rate")
+    if rate is not None:
+        size_bytes = size_of(str(rate))
+        if not size_bytes:
+            raise ConfigError(
+                "option '--max-read-rate'",
+                fact=f"'{rate}' is no amount of bytes",
+                todo="give one such as 200MB",
+            )
+        known["max_read_rate"] = size_bytes
+    return config.model_copy(update=known)
 
 
 def settled(config_path: Path | None, state: Path | None = None, log: Path | None = None) -> Config:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sentinel.cli import completing
-from sentinel.cli.options import ANY_PATH, EXISTING, judging, quietly, stateful
+from sentinel.cli.options import ANY_PATH, EXISTING, judging, quietly, sparing, stateful
 from sentinel.cli.output import complain
 
 
@@ -23,6 +23,7 @@ from sentinel.cli.output import complain
 )
 @judging
 @stateful
+@sparing
 @click.option(
     "--watch",
     "watched",
@@ -56,6 +57,9 @@ def command(
     pin: bool | None,
     recipe: Path | None,
     quiet: bool,
+    max_read_rate: str | None,
+    nice: int | None,
+    ionice: str | None,
 ) -> int:
     """Start COMMAND, judge every checkpoint it writes, and act when one is faulty.
 
@@ -88,6 +92,9 @@ def command(
         pin=pin,
         recipe=_absolute(recipe),
         quiet=quiet,
+        max_read_rate=max_read_rate,
+        nice=nice,
+        ionice=ionice,
     )
     with supervised(request, resumes=False) as supervisor:
         code = supervisor.run()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentinel.cli.options import base_of, rules_of, settled
+from sentinel.cli.options import base_of, rules_of, settled, spared
 from sentinel.cli.output import complain, console
 from sentinel.errors import ConfigError
 
@@ -44,6 +44,9 @@ class Request:
     pin: bool | None = None
     recipe: Path | None = None
     quiet: bool = False
+    max_read_rate: str | None = None
+    nice: int | None = None
+    ionice: str | None = None
 
     def as_told(self) -> dict[str, object]:
         """Return it as JSON-ready values; a name that is no UTF-8 keeps its bytes as surrogates."""
@@ -94,6 +97,9 @@ def supervised(request: Request, *, resumes: bool) -> Iterator[Supervisor]:
     )
     own = () if request.recipe is None else (request.recipe,)
     known = recognise(words, load_recipes(own), request.cwd)
+    config = spared(
+        config, max_read_rate=request.max_read_rate, nice=request.nice, ionice=request.ionice
+    )
     asked = _asked(request, known)
     if known is None and config.policy != "report":
         complain("no recipe knows this command: a faulty run is stopped, but cannot be resumed")

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentinel.cli.options import ANY_PATH, base_of, judging, quietly, rules_of, settled, stateful
+from sentinel.cli.options import (
+    ANY_PATH,
+    base_of,
+    judging,
+    quietly,
+    rules_of,
+    settled,
+    spared,
+    sparing,
+    stateful,
+)
 from sentinel.cli.output import console, on_screen
 from sentinel.errors import ConfigError
 
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("directories", nargs=-1, required=True, type=ANY_PATH)
 @judging
 @stateful
+@sparing
 @click.option(
     "--pin/--no-pin",
     default=None,
@@ -43,6 +54,7 @@ def command(
     pin: bool | None,
     once: bool,
     quiet: bool,
+    **sparing_options: str | int | None,
 ) -> int:
     """Judge each checkpoint below DIRECTORIES once, as soon as it is whole, and log it.
 
@@ -61,7 +73,7 @@ def command(
     from sentinel.daemon.assemble import watching
     from sentinel.daemon.places import places_of
 
-    config = settled(config_path, state, log)
+    config = spared(settled(config_path, state, log), **sparing_options)
     if pin is not None:
         config = config.model_copy(update={"pin": pin})
     if policy is not None:

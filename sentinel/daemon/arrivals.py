@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 POLL_S = 2.0
 RESCAN_S = 120.0
 
+RESCAN_SHARE = 0.004
+"""Looking at everything again takes this share of a core at most, however much there is."""
+
 # Opening and reading are left out: they are mostly our own. So is every single write where the
 # end of writing is told (inotify): a growing file of 10 GB would flood the queue.
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -86,7 +89,8 @@ class Arrivals:
     """A watch over ``roots`` while the ``with`` block lasts; a root need not exist yet.
 
     Every ``poll_s`` seconds roots that came, went or were replaced are noticed and polled ones
-    are looked through; every ``rescan_s`` seconds everything is due for a look. ``on_note`` gets
+    are looked through; every ``rescan_s`` seconds, or less often where that takes long, everything
+    is due for a look. ``on_note`` gets
     one sentence when a root must be polled or events were lost, in the thread that calls `take`.
     """
 
@@ -155,6 +159,12 @@ class Arrivals:
             if woken or now >= deadline or arrived.rescan or arrived.dirty or arrived.closed:
                 return arrived
             self._hints.wait(min(deadline, self._tend_at_s, self._rescan_at_s) - now)
+
+    def looked(self, arrived: Arrived, cpu_s: float) -> None:
+        """Hear what it took to look at what `take` returned: a full look that took long is rare."""
+        if arrived.rescan:
+            rest_s = max(self._rescan_s, cpu_s / RESCAN_SHARE)
+            self._rescan_at_s = time.monotonic() + rest_s
 
     def _arrived(self) -> Arrived:
         taken = self._hints.take()

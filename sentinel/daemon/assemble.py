@@ -15,6 +15,7 @@ from sentinel.config import Config
 from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.beginning import Beginning
+from sentinel.daemon.compacting import compacting
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
 from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
 from sentinel.daemon.hooks import Hooks
@@ -38,7 +39,9 @@ from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
 from sentinel.engines.isolated import IsolatedWorker
+from sentinel.errors import WorkerDiedError
 from sentinel.health.log import HealthLog
+from sentinel.priority import Priority
 from sentinel.repairs.asking import fresh_root
 from sentinel.repairs.pins import PinStore
 from sentinel.rules.baseline import read_baseline
@@ -46,8 +49,7 @@ from sentinel.rules.schema import Rule
 
 Told = TypeVar("Told")
 
-NICE = 10
-"""The reading process gives way to the training beside it."""
+_READING = "sentinel.inspecting"
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def watching(
             journal,
             config=config,
             rules=rules,
-            reader=stack.enter_context(IsolatedWorker(nice=NICE)),
+            reader=_reader(stack, config),
             runs=WatchedRuns(
                 journal, is_guarded=partial(is_guarded, places.state), on_note=on_note
             ),
@@ -86,6 +88,7 @@ def watching(
         )
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
         log = HealthLog(places.log)
+        merging = stack.enter_context(compacting(log, _runs_below(plain, journal), on_note=on_note))
 
         def teller_of(run_id: str) -> Teller:
             return Teller(log, run_id, on_event, on_note=on_note)
@@ -126,9 +129,9 @@ def watching(
             plain,
             inspector=inspector,
             arrivals=arrivals,
-            listener=listener if pins is None else pins.heard(listener),
+            listener=merging.heard(listener if pins is None else pins.heard(listener)),
             verdict_timeout_s=config.verdict_timeout_s,
-            at_rest=_nothing if pins is None else pins.finish,
+            at_rest=(merging.finish,) if pins is None else (pins.finish, merging.finish),
             beside=beside,
         )
 
@@ -159,7 +162,9 @@ def supervising(
             journal.remember_command(run_id, settings.told)
         watched = once_each((*settings.roots, *_fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
-        teller = Teller(HealthLog(places.log), run_id, _unheard(listener), on_note=on_note)
+        log = HealthLog(places.log)
+        teller = Teller(log, run_id, _unheard(listener), on_note=on_note)
+        merging = stack.enter_context(compacting(log, [run_id], on_note=on_note))
         store, pins = PinStore(places.pins), None
         if config.pin is not False:
             pins = stack.enter_context(
@@ -173,7 +178,7 @@ def supervising(
             )
             pins.begin(run_id)
             on_judged = pins.heard(on_judged)
-        reader = InterruptibleReader(stack.enter_context(IsolatedWorker(nice=NICE)))
+        reader = InterruptibleReader(_reader(stack, config))
         attending = Attending(
             watched,
             inspector=_inspector(
@@ -187,7 +192,7 @@ def supervising(
             ),
             reader=reader,
             arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
-            on_judged=_unheard(on_judged),
+            on_judged=merging.heard(_unheard(on_judged)),
         )
         quarantiner = Quarantiner(
             run_id=run_id,
@@ -260,10 +265,6 @@ def _nobody(_event: object) -> None:
     """Listen to events that are only written down."""
 
 
-def _nothing() -> None:
-    """Wait for nothing."""
-
-
 def _hanging(
     settings: RunSettings, config: Config, watched: Sequence[Path], teller: Teller
 ) -> Hanging:
@@ -273,6 +274,15 @@ def _hanging(
         progress = Progress(config.hang_after_s, watched, outputs=outputs)
     then = {"auto": "it is started again", "stop": "it is stopped"}.get(settings.policy)
     return Hanging(progress, teller, then=then if config.hang == "restart" else None)
+
+
+def _reader(stack: ExitStack, config: Config) -> IsolatedWorker:
+    """Start the process that reads: ready when the first checkpoint comes, and giving way."""
+    priority = Priority(config.nice, config.ionice)
+    worker = stack.enter_context(IsolatedWorker(priority=priority, imports=(_READING,)))
+    with suppress(WorkerDiedError):  # the first checkpoint tells
+        worker.start()
+    return worker
 
 
 def _inspector(
@@ -294,6 +304,7 @@ def _inspector(
         reader=reader,
         base=base,
         baseline=read_baseline(config.baseline) if config.baseline else None,
+        bytes_per_s=config.max_read_rate,
         on_note=on_note,
         hold_s=2 * config.torn_after_s,
     )

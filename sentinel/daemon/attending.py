@@ -11,6 +11,7 @@ from types import FrameType
 
 from sentinel.daemon.arrivals import Arrivals, Arrived
 from sentinel.daemon.inspector import Inspector, Outcome, Read, Reader
+from sentinel.daemon.watch import look_for_new
 
 _EVERYTHING = Arrived(dirty=frozenset(), closed=frozenset(), rescan=True)
 
@@ -115,7 +116,7 @@ class Attending:
             self._arrived(left)
 
     def _arrived(self, timeout_s: float) -> None:
-        self._inspector.arrived(self._arrivals.take(timeout_s), self._roots)
+        look_for_new(self._inspector, self._arrivals, self._roots, timeout_s)
 
     def _judged(self) -> Iterator[Outcome]:
         try:

@@ -22,6 +22,7 @@ from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
 from sentinel.daemon.room import room_for_next
 from sentinel.daemon.second_reading import is_old, wants_second_reading
 from sentinel.daemon.settle import Pending, Settling
+from sentinel.engines.pace import Pace
 from sentinel.errors import ChangedWhileReadError, SentinelError, StateError, WorkerDiedError
 from sentinel.flow import Inspected, conclude, inspect
 from sentinel.formats.opening import Candidate, open_checkpoint
@@ -33,8 +34,6 @@ from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, Ba
 Read = TypeVar("Read")
 
 __all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
-
-_INSPECT = partial(inspect, digest=True)
 
 _NOT_WHOLE = frozenset({"truncated-file", "missing-shard"})
 """Faults that a checkpoint also shows while it is still being written."""
@@ -98,6 +97,7 @@ class Inspector:
         on_note: Callable[[str], None],
         base: Base | None = None,
         baseline: Baseline | None = None,
+        bytes_per_s: int | None = None,
         hold_s: float = HOLD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -115,7 +115,9 @@ class Inspector:
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
-        self._lineage = Lineage(journal, log.root, partial(reader.call, _INSPECT))
+        pace = None if bytes_per_s is None else Pace(bytes_per_s).took
+        self._inspect = partial(inspect, digest=True, tick=pace)
+        self._lineage = Lineage(journal, log.root, partial(reader.call, self._inspect))
         self._candidates = Candidates(on_note)
         self._waiting: dict[Path, _Waiting] = {}
         self._closed: dict[Path, float] = {}
@@ -264,7 +266,7 @@ class Inspector:
         path = waiting.candidate.path
         self._reading = path
         try:
-            inspected = self._reader.call(_INSPECT, path)
+            inspected = self._reader.call(self._inspect, path)
         except ChangedWhileReadError:
             inspected = None
         except WorkerDiedError as error:

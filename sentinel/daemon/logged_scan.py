@@ -12,6 +12,7 @@ from pathlib import Path
 from sentinel.daemon.recording import logged_tensors, member_digests, step_before
 from sentinel.flow import Judgement
 from sentinel.formats.opening import candidate_at
+from sentinel.health.compaction import compact
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import checkpoint_row, finding_events
@@ -25,7 +26,7 @@ def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ..
     """Append every judgement to the health log at ``root`` and return the entries to report.
 
     A scan has no journal, so a run is named after the place of its checkpoints: scanning again
-    writes the same rows under the same names.
+    writes the same rows under the same names. What is due is merged at the end.
     """
     log = HealthLog(root)
     counts: Counter[str] = Counter()
@@ -39,6 +40,8 @@ def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ..
         entries.append(
             ScanEntry(judgement.checkpoint, judgement.verdict, run_id, SCAN_ATTEMPT, name)
         )
+    for run_id in counts:
+        compact(log, run_id)
     return tuple(entries)
 
 

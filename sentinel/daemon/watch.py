@@ -37,7 +37,7 @@ class Beside(Protocol):
 class Watch:
     """The watch loop: wait, judge, tell; it ends by a signal or, with ``once``, by itself.
 
-    ``at_rest`` waits for what goes on beside the judging; it is called before an end by itself.
+    ``at_rest`` wait for what goes on beside the judging; they are called before an end by itself.
     What goes on ``beside`` the judging is brought to its end before that.
     """
 
@@ -49,7 +49,7 @@ class Watch:
         arrivals: Arrivals,
         listener: Listener,
         verdict_timeout_s: float,
-        at_rest: Callable[[], None] = lambda: None,
+        at_rest: Sequence[Callable[[], None]] = (),
         beside: Sequence[Beside] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Watch:
         self._arrivals = arrivals
         self._listener = listener
         self._verdict_timeout_s = verdict_timeout_s
-        self._at_rest = at_rest
+        self._at_rest = tuple(at_rest)
         self._beside = tuple(beside)
         self._clock = clock
         self._stopped = False
@@ -106,14 +106,15 @@ class Watch:
             if self._inspector.refusal is not None:
                 raise self._inspector.refusal
             if not self._inspector.pending or self._clock() > deadline:
-                self._at_rest()
+                for finish in self._at_rest:
+                    finish()
                 return
 
     def _turn(self) -> Iterator[Level]:
         """Wait for the next thing to do, and judge what is due."""
         looks = [self._inspector.next_look_s(), *(one.next_look_s() for one in self._beside)]
         wait_s = min((look_s for look_s in looks if look_s is not None), default=None)
-        self._inspector.arrived(self._arrivals.take(wait_s), self._roots)
+        look_for_new(self._inspector, self._arrivals, self._roots, wait_s)
         for outcome in self._inspector.work():
             self._listener(outcome)
             yield outcome.judged.level
@@ -139,6 +140,16 @@ class Watch:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def look_for_new(
+    inspector: Inspector, arrivals: Arrivals, roots: Sequence[Path], timeout_s: float | None
+) -> None:
+    """Wait until something may be new below the roots, and have the inspector note what is."""
+    arrived = arrivals.take(timeout_s)
+    before_s = time.thread_time()
+    inspector.arrived(arrived, roots)
+    arrivals.looked(arrived, time.thread_time() - before_s)
 
 
 def _worse(one: Level, other: Level) -> Level:

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import BinaryIO, Self, TypeVar, TypeVarTuple, cast
 
 from sentinel.engines.isolated_child import receive, send
 from sentinel.errors import WorkerDiedError, WorkerTimeoutError
+from sentinel.priority import Priority
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -29,6 +30,8 @@ Result = TypeVar("Result")
 # Time for a child that is told to end, or killed, to be gone. One stuck in the kernel (a network
 # file system that hangs) outlives even SIGKILL for a while: it is left behind, not waited for.
 _END_S = 2.0
+
+EQUAL = Priority()
 
 _BOOT = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
@@ -53,12 +56,14 @@ class _Child:
 class IsolatedWorker:
     """One child process, started at the first call and again after each death.
 
-    It ignores Ctrl-C, ends when this process does (also by SIGKILL) and runs ``nice`` steps
-    below this process's priority. Calls from several threads take turns.
+    It ignores Ctrl-C, ends when this process does (also by SIGKILL) and gives way as
+    ``priority`` says. It imports the modules of ``imports`` when it starts, so that the first
+    call need not. Calls from several threads take turns.
     """
 
-    def __init__(self, *, nice: int = 0) -> None:
-        self._nice = nice
+    def __init__(self, *, priority: Priority = EQUAL, imports: Sequence[str] = ()) -> None:
+        self._priority = priority
+        self._imports = tuple(imports)
         self._child: _Child | None = None
         self._turn = threading.Lock()
 
@@ -72,6 +77,14 @@ class IsolatedWorker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Start the child without waiting for it, so that it is ready when it is called.
+
+        Raises WorkerDiedError when it cannot be started.
+        """
+        with self._turn:
+            self._living_child()
 
     def call(
         self,
@@ -127,7 +140,7 @@ class IsolatedWorker:
 
     def _living_child(self) -> _Child:
         if self._child is None or self._child.process.poll() is not None:
-            self._child = _start(self._nice)
+            self._child = _start(self._priority, self._imports)
         return self._child
 
     def _kill(self) -> None:
@@ -137,7 +150,7 @@ class IsolatedWorker:
             _end(child.process)
 
 
-def _start(nice: int) -> _Child:
+def _start(priority: Priority, imports: Sequence[str]) -> _Child:
     # A process group of its own keeps the terminal's Ctrl-C from a child that cannot ignore it
     # yet. `-P`: a `pickle.py` in the working directory is not ours to import.
     try:
@@ -154,7 +167,8 @@ def _start(nice: int) -> _Child:
     threading.Thread(target=child.collect, args=(answers,), daemon=True).start()
     terms = {
         "parent_pid": os.getpid(),
-        "nice": nice,
+        "priority": priority,
+        "imports": imports,
         # The kernel ties a child to the thread that made it, and other threads than the main
         # one may end before their process; the end of the pipe covers those.
         "tied": threading.current_thread() is threading.main_thread(),

@@ -7,6 +7,7 @@ standard output; anything the called code prints goes to standard error instead.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import pickle
 import signal
@@ -14,10 +15,12 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import BinaryIO
 
 from sentinel.engines.without_pandas import leave_pandas_out
+from sentinel.priority import Priority
 
 _LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -40,22 +43,24 @@ def receive(file: BinaryIO) -> bytes | None:
     return data if len(data) == length else None
 
 
-def serve(*, parent_pid: int, nice: int, tied: bool) -> None:
+def serve(*, parent_pid: int, priority: Priority, imports: Sequence[str], tied: bool) -> None:
     """Answer calls until the parent closes the pipe or dies.
 
-    ``tied`` asks the kernel to kill this process with the *thread* that started it (Linux).
+    ``imports`` are loaded before the first. ``tied`` asks the kernel to kill this process with
+    the *thread* that started it (Linux).
     """
     leave_pandas_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if tied and sys.platform == "linux":
         _die_with_parent(parent_pid)
-    if nice and hasattr(os, "nice"):
-        os.nice(nice)
+    priority.take()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for what is no Python
     sys.stdout = sys.stderr
     requests: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_collect, args=(sys.stdin.buffer, requests), daemon=True).start()
+    for module in imports:
+        importlib.import_module(module)
     while True:
         send(answers, _answer(requests.get()))
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sentinel.health.earlier import rows_of
+from sentinel.health.log import HealthLog
 from sentinel.health.query import fetch, read
+from sentinel.health.schema import TENSORS
 
 if TYPE_CHECKING:
     import duckdb
+
+_PLACED = ("checkpoint_id", "attempt", "step", "seq", "parent")
 
 Place = tuple[int, int]
 """Where a checkpoint stands inside its attempt: (step, seq), -1 for an unknown step."""
@@ -48,11 +53,12 @@ def run_history(
 
     def ask(connection: duckdb.DuckDBPyConnection) -> History:
         rows = fetch(connection, "SELECT * FROM checkpoints WHERE run_id = ?", (run_id,))
-        numbers = lineage(rows.to_pylist(), attempt=attempt, parent=parent, before=before)
+        told = rows.select(_PLACED).to_pylist()
+        numbers = lineage(told, attempt=attempt, parent=parent, before=before)
         line = rows.take(pa.array(numbers, pa.int64()))
-        return History(line, _newest_tensors(connection, run_id, line["checkpoint_id"]))
+        return History(line, _newest_tensors(HealthLog(root), run_id, line["checkpoint_id"]))
 
-    return read(root, ask)
+    return read(root, ask, run_id)
 
 
 def lineage(
@@ -88,15 +94,9 @@ def _place(row: Mapping[str, object]) -> Place:
     return (step if isinstance(step, int) else -1, seq if isinstance(seq, int) else -1)
 
 
-def _newest_tensors(
-    connection: duckdb.DuckDBPyConnection, run_id: str, line: pa.ChunkedArray
-) -> pa.Table:
+def _newest_tensors(log: HealthLog, run_id: str, line: pa.ChunkedArray) -> pa.Table:
     for checkpoint_id in reversed(line.to_pylist()):
-        tensors = fetch(
-            connection,
-            "SELECT * FROM tensors WHERE run_id = ? AND checkpoint_id = ?",
-            (run_id, checkpoint_id),
-        )
-        if tensors.num_rows:
-            return tensors
-    return fetch(connection, "SELECT * FROM tensors WHERE false")
+        tensors = rows_of(log, TENSORS, run_id, [checkpoint_id])
+        if tensors:
+            return tensors[checkpoint_id]
+    return TENSORS.schema.empty_table()

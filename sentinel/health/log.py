@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentinel.health.identity import require_part_name, require_run_id
+from sentinel.health.locks import naming
 from sentinel.health.plain import json_text, valid_text
 from sentinel.health.rows import CheckpointRow, EventRow
 from sentinel.health.schema import (
     CHECKPOINTS,
-    DATASETS,
     EVENTS,
     SCHEMA_VERSION,
     TENSORS,
@@ -28,6 +28,7 @@ from sentinel.storage import atomic_writer
 Writer = Callable[[Path], AbstractContextManager[BinaryIO]]
 """Opens a file that appears under its name as a whole when the block ends."""
 
+_PARTITION = "run_id="
 _JSON_COLUMNS = frozenset({"settings", "remedy", "detail"})
 
 
@@ -36,19 +37,25 @@ def staging_writer(root: Path) -> Writer:
 
     Polars refuses to scan a directory in which a file of another kind lies, even a hidden one.
     """
-    return lambda part: atomic_writer(part, staging=_staging(root, part.parent))
+
+    def open_part(part: Path) -> AbstractContextManager[BinaryIO]:
+        run_id = part.parent.name.removeprefix(_PARTITION)
+        return atomic_writer(part, staging=_staging(root, run_id), naming=naming(root, run_id))
+
+    return open_part
 
 
-def _staging(root: Path, partition: Path) -> Path:
+def _staging(root: Path, run_id: str) -> Path:
     """Return where unfinished parts of one run lie, on the same file system as the parts."""
-    return root / ".staging" / partition.name
+    return root / ".staging" / f"{_PARTITION}{run_id}"
 
 
 class HealthLog:
     """The health log below ``root``, one directory a dataset, partitioned by run.
 
     Parts are named after what they hold, so that writing again what was written before a
-    crash replaces it. One process writes a run at a time: the caller holds the run's lock.
+    crash replaces it, and several processes may write a run. `sentinel.health.compaction` merges
+    parts meanwhile.
     """
 
     def __init__(self, root: Path, *, writer: Writer | None = None) -> None:
@@ -81,44 +88,27 @@ class HealthLog:
         name = require_part_name(event.event_id)
         self._write(EVENTS, event.run_id, name, _table(EVENTS, (event,)))
 
-    def compact(self, run_id: str) -> None:
-        """Merge the parts of a run into one a dataset, each merged part before its sources go.
-
-        A reader may meet rows twice meanwhile and never misses one. The caller holds the
-        run's lock, so an unfinished part that lies here was left by a killed writer: it goes.
-        """
-        from sentinel.health.compaction import compact_parts  # noqa: PLC0415 - seldom needed
-
-        for dataset in DATASETS:
-            partition = self.partition(dataset, run_id)
-            compact_parts(dataset, partition, self._writer)
-            for leftover in _staging(self.root, partition).glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-
-    def maybe_compact(self, run_id: str, *, threshold: int = 64) -> bool:
-        """Compact a run when a dataset holds at least ``threshold`` parts of it; tell whether."""
-        counts = (
-            sum(1 for _ in self.partition(dataset, run_id).glob("*.parquet"))
-            for dataset in DATASETS
-        )
-        due = max(counts) >= threshold
-        if due:
-            self.compact(run_id)
-        return due
+    def writing(self, part: Path) -> AbstractContextManager[BinaryIO]:
+        """Open a part of this log that appears under its name as a whole when the block ends."""
+        return self._writer(part)
 
     def partition(self, dataset: Dataset, run_id: str) -> Path:
         """Return the directory that holds a run's parts of a dataset."""
-        return self.root / dataset.name / f"run_id={require_run_id(run_id)}"
+        return self.root / dataset.name / f"{_PARTITION}{require_run_id(run_id)}"
+
+    def run_ids(self) -> tuple[str, ...]:
+        """Return the runs that have a directory in this log."""
+        names = {place.name for place in self.root.glob(f"*/{_PARTITION}*") if place.is_dir()}
+        return tuple(sorted(name.removeprefix(_PARTITION) for name in names))
+
+    def staging(self, run_id: str) -> Path:
+        """Return the directory in which the parts of a run lie until they are whole."""
+        return _staging(self.root, require_run_id(run_id))
 
     def _write(self, dataset: Dataset, run_id: str, name: str, table: pa.Table) -> None:
         path = self.partition(dataset, run_id) / f"{name}.parquet"
-        write_part(table, path, self._writer)
-
-
-def write_part(table: pa.Table, path: Path, writer: Writer) -> None:
-    """Write one Parquet part, compressed with zstd, under a name that appears when it is whole."""
-    with writer(path) as file:
-        pq.write_table(table, file, compression="zstd")
+        with self.writing(path) as file:
+            pq.write_table(table, file, compression="zstd")
 
 
 def _of_checkpoint(tensors: pa.Table, checkpoint_id: str) -> pa.Table:

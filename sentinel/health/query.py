@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from sentinel.errors import ConfigError, StateError
+from sentinel.health.identity import require_run_id
+from sentinel.health.locks import unmerged
 from sentinel.health.schema import CHECKPOINTS, DATASETS, EVENTS, TENSORS, Dataset
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -27,7 +29,9 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 
 _RUN = pa.field("run_id", pa.string())
-_MERGE_RETRIES = 10
+_MERGE_RETRIES = 6
+_PATIENCE = 3
+"""After so many readings that were in vain, merging has to wait for the next."""
 
 _Answer = TypeVar("_Answer")
 
@@ -43,9 +47,9 @@ class Snapshot:
     datasets: tuple[ds.FileSystemDataset, ...]
 
     @classmethod
-    def of(cls, root: Path) -> Snapshot:
-        """List the parts below ``root``; a dataset that does not exist yet has none."""
-        return cls(tuple(_open(root, dataset) for dataset in DATASETS))
+    def of(cls, root: Path, run_id: str | None = None) -> Snapshot:
+        """List the parts below ``root``, of one run or all; what does not exist yet has none."""
+        return cls(tuple(_open(root, dataset, run_id) for dataset in DATASETS))
 
     def is_intact(self) -> bool:
         """Tell whether every part is still there: merging parts removes the merged ones."""
@@ -63,19 +67,28 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     return _connect(Snapshot.of(root))
 
 
-def read(root: Path, ask: Callable[[duckdb.DuckDBPyConnection], _Answer]) -> _Answer:
-    """Return ``ask(connection)``, asked again when parts were merged away meanwhile."""
-    for _ in range(_MERGE_RETRIES):
-        try:
-            snapshot = Snapshot.of(root)
-        except FileNotFoundError:
-            continue  # merged away between listing and opening
-        with _connect(snapshot) as connection:
+def read(
+    root: Path,
+    ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
+    run_id: str | None = None,
+) -> _Answer:
+    """Return ``ask(connection)``, asked again when parts were merged away meanwhile.
+
+    With ``run_id`` the views hold that run alone: the files of no other are looked at.
+    """
+    for number in range(_MERGE_RETRIES):
+        runs = () if number < _PATIENCE else _runs(root, run_id)
+        with unmerged(root, runs):
             try:
-                return ask(connection)
-            except (duckdb.Error, OSError):
-                if snapshot.is_intact():
-                    raise
+                snapshot = Snapshot.of(root, run_id)
+            except FileNotFoundError:
+                continue  # merged away between listing and opening
+            with _connect(snapshot) as connection:
+                try:
+                    return ask(connection)
+                except (duckdb.Error, OSError):
+                    if snapshot.is_intact():
+                        raise
     raise StateError(
         "health log",
         where=f"in '{root}'",
@@ -109,18 +122,29 @@ def sql(root: Path, query: str) -> pa.Table:
         ) from error
 
 
-def _open(root: Path, dataset: Dataset) -> ds.FileSystemDataset:
+def _open(root: Path, dataset: Dataset, run_id: str | None) -> ds.FileSystemDataset:
     schema = dataset.schema if _RUN in dataset.schema else dataset.schema.append(_RUN)
-    parts = _parts(root, dataset)
+    parts = _parts(root, dataset, run_id)
     # A listing that merging changes halfway may show neither the sources nor the merged part.
-    while (again := _parts(root, dataset)) != parts:
+    while (again := _parts(root, dataset, run_id)) != parts:
         parts = again
     partitioning = ds.partitioning(pa.schema([_RUN]), flavor="hive")
     return ds.dataset(parts, schema=schema, format="parquet", partitioning=partitioning)
 
 
-def _parts(root: Path, dataset: Dataset) -> list[str]:
-    return sorted(str(path) for path in (root / dataset.name).glob("run_id=*/*.parquet"))
+def _runs(root: Path, run_id: str | None) -> list[str]:
+    if run_id is not None:
+        return [run_id]
+    found = (root / CHECKPOINTS.name).glob("run_id=*")
+    return sorted(partition.name.removeprefix("run_id=") for partition in found)
+
+
+def _parts(root: Path, dataset: Dataset, run_id: str | None) -> list[str]:
+    try:
+        runs = "*" if run_id is None else require_run_id(run_id)
+    except StateError:
+        return []  # no run has such a name
+    return sorted(str(path) for path in (root / dataset.name).glob(f"run_id={runs}/*.parquet"))
 
 
 def _connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:

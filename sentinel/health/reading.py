@@ -44,7 +44,7 @@ def read_run(root: Path, run_id: str) -> RunLog:
         )
         return RunLog(checkpoint_rows(checkpoints), event_rows(events))
 
-    return read(root, ask)
+    return read(root, ask, run_id)
 
 
 def largest_up_norms(root: Path, run_id: str) -> dict[str, float]:

@@ -169,6 +169,7 @@ WRONG = {
     "base": (["scan", ".", "--base", "nothing"], "'nothing' does not exist"),
     "command": (["scam", "."], "no such command 'scam'"),
     "run": (["run"], "missing argument"),
+    "rate": (["watch", ".", "--max-read-rate", "fast"], "'fast' is no amount of bytes"),
     "log": (["log", "nobody", "--log", "x"], "run 'nobody': is not in the health log"),
     "rule": (["rules", "show", "dead-lora"], "did you mean 'dead-lora-"),
 }

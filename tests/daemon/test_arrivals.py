@@ -214,6 +214,15 @@ def test_rescan_once_in_a_while(watch, tmp_path):
         assert take_until(arrivals, lambda it: it.rescan).rescan
 
 
+def test_looking_at_everything_is_rare_where_it_takes_long(watch, tmp_path):
+    """However many checkpoints there are, it takes less than half a per cent of a core."""
+    with watch(tmp_path, rescan_s=0.05) as arrivals:
+        settle_down(arrivals)
+        arrivals.looked(take_until(arrivals, lambda it: it.rescan), cpu_s=3.0)
+
+        assert not arrivals.take(0.2).rescan
+
+
 def test_wake_in_a_signal_handler(watch, tmp_path):
     """A signal handler in the waiting thread ends the wait."""
     with watch(tmp_path) as arrivals:

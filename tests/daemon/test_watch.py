@@ -586,6 +586,26 @@ def _steps(log: Path) -> list[list[int]]:
     ]
 
 
+@linux
+def test_reading_gives_way_as_asked(tmp_path, saves):
+    """The process that reads is there before the first checkpoint, and gives way by what the
+    options say, else the settings; what comes is judged all the same.
+    """
+    options = ("--nice", "7", "--max-read-rate", "1MB")
+    with watching(
+        tmp_path, *options, tmp_path / "out", settings=f"{IMPATIENT}ionice: idle\n"
+    ) as it:
+        started = time.monotonic()
+        while not (reading := psutil.Process(it.process.pid).children()):
+            assert time.monotonic() - started < DEADLINE_S
+        saves.folder(tmp_path / "out" / "checkpoint-10", 10)
+        it.line("step 10")
+
+        assert psutil.Process(it.process.pid).children() == reading
+        assert reading[0].nice() == os.nice(0) + 7
+        assert reading[0].ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+
+
 def test_once(tmp_path, saves):
     """`--once` tells the worst by its code: 0 good, 2 unreadable, 1 faulty, which wins."""
     out = tmp_path / "out"

@@ -15,6 +15,7 @@ import pytest
 
 from sentinel.engines.isolated import IsolatedWorker
 from sentinel.errors import InputError, WorkerDiedError, WorkerTimeoutError
+from sentinel.priority import Priority
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
@@ -197,8 +198,29 @@ def test_ctrl_c_is_ignored(worker):
 @posix
 def test_nice():
     """The child runs below its parent's priority when asked to."""
-    with IsolatedWorker(nice=3) as worker:
+    with IsolatedWorker(priority=Priority(nice=3)) as worker:
         assert os.nice(0) + 3 == worker.call(os.nice, 0)
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="classes of the disk are Linux's")
+@pytest.mark.parametrize(("io", "expected"), [("lowest", (2, 7)), ("idle", (3, 0))])
+def test_ionice(io, expected):
+    """The child gives way at the disk when asked to."""
+    with IsolatedWorker(priority=Priority(io=io)) as worker:
+        found = psutil.Process(worker.call(os.getpid)).ionice()
+
+    assert (int(found.ioclass), found.value) == expected
+
+
+def test_a_child_is_ready_before_the_first_call():
+    """Started at once, with what the first call will need; the call goes to that child."""
+    with IsolatedWorker(imports=["sentinel.engines.pace"]) as worker:
+        before = set(psutil.Process().children())
+        worker.start()
+        (child,) = set(psutil.Process().children()) - before
+
+        assert worker.call(os.getpid) == child.pid
+        assert worker.call(eval, "'sentinel.engines.pace' in __import__('sys').modules")
 
 
 def test_close():

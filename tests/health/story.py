@@ -2,15 +2,19 @@
 
 As a script: `story.py ROOT kill STEPS` starts a process for each step N below STEPS that
 appends a checkpoint to the log ROOT/N and dies at that step, and prints how each ended;
-`story.py ROOT loop COUNT COMPACT_EVERY` appends many, compacting now and then.
+`story.py ROOT kill-merge STEPS` does the same with a process that merges;
+`story.py ROOT loop FIRST COUNT` appends many, `story.py ROOT again COUNT` those of the loop once
+more with another verdict, and `story.py ROOT merge` merges what is due over and over until its
+standard input ends.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +23,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from sentinel.health.compaction import compact
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog, Writer, staging_writer
 from sentinel.health.rows import CheckpointRow, EventRow, finding_events
@@ -108,6 +113,10 @@ def plan(minutes: int = 21, **changes: object) -> EventRow:
     return replace(made, **changes)
 
 
+PARTS = 3 + 3 + 2
+"""What `write_story` leaves of checkpoints, tensors and events."""
+
+
 def write_story(root: Path) -> HealthLog:
     """Write a run that dies, is repaired and goes on: something for every query."""
     log = HealthLog(root)
@@ -155,8 +164,7 @@ STEPS_A_PART = 4
 """Before it, once inside the bytes, all bytes but no name, under its name."""
 
 
-def dying_writer(root: Path, last: int) -> Writer:
-    step = Step(last)
+def dying_writer(root: Path, step: Step) -> Writer:
     write = staging_writer(root)
     inside_once: set[Path] = set()
 
@@ -177,28 +185,51 @@ def dying_writer(root: Path, last: int) -> Writer:
     return open_part
 
 
-def die_at(root: Path, step: int) -> int:
-    """Append in a child process that is killed at a step; return how it ended."""
+def append_and_die(root: Path, step: Step) -> None:
+    log = HealthLog(root, writer=dying_writer(root, step))
+    log.append(row(60), tensors(60), findings(row(60)))
+
+
+def merge_and_die(root: Path, step: Step) -> None:
+    """Merge everything; before each removal of a merged part is a step too."""
+    unlink = Path.unlink
+
+    def dying_unlink(path: Path, **how: bool) -> None:
+        if path.suffix == ".parquet":
+            step()
+        unlink(path, **how)
+
+    Path.unlink = dying_unlink
+    compact(HealthLog(root, writer=dying_writer(root, step)), RUN, everything=True)
+
+
+def die_at(root: Path, step: int, do: Callable[[Path, Step], None]) -> int:
+    """Do it in a child process that is killed at a step; return how it ended."""
     child = os.fork()
     if child == 0:
-        dying = HealthLog(root, writer=dying_writer(root, step))
-        dying.append(row(60), tensors(60), findings(row(60)))
+        do(root, Step(step))
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def main(root: Path, task: str, *numbers: str) -> None:
-    if task == "kill":
-        # Forking spares an import of Arrow a step; nothing has started a thread yet.
-        codes = (die_at(root / str(step), step) for step in range(int(numbers[0])))
-        sys.stdout.write(" ".join(map(str, codes)))
-        return
-    count, compact_every = (int(number) for number in numbers)
     log = HealthLog(root)
-    for step in range(100, 100 + count):
-        log.append(row(step), tensors(step), findings(row(step)))
-        if compact_every and step % compact_every == 0:
-            log.compact(RUN)
+    match task, *map(int, numbers):
+        case "kill" | "kill-merge", steps:
+            do = append_and_die if task == "kill" else merge_and_die
+            # Forking spares an import of Arrow a step; nothing has started a thread yet.
+            codes = (die_at(root / str(step), step, do) for step in range(steps))
+            sys.stdout.write(" ".join(map(str, codes)))
+        case "loop", first, count:
+            for step in range(first, first + count):
+                log.append(row(step), tensors(step), findings(row(step)))
+        case "again", count:
+            later = BEGIN + timedelta(days=1)
+            for step in range(100, 100 + count):
+                log.append(row(step, verdict="suspect", judged_at=later), tensors(step))
+        case ("merge",):
+            while not select.select([sys.stdin], [], [], 0)[0]:
+                compact(log, RUN, fanout=2)
 
 
 if __name__ == "__main__":
