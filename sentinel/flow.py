@@ -30,9 +30,11 @@ from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, Past, grown, with_verdict
 from sentinel.rules.schema import Rule
+from sentinel.rules.unmeasured import with_unmeasured
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured
+from sentinel.stats.quick import UNMEASURED, UNREAD
 from sentinel.stats.remembered import Remembered
 from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
@@ -114,10 +116,14 @@ def conclude(
         tables["effects"] = inspected.measured.effects
         if inspected.measured.optimizer is not None:
             tables["optimizer"] = inspected.measured.optimizer
+        if inspected.measured.optimizer_groups is not None:
             tables["optimizer_groups"] = inspected.measured.optimizer_groups
     if known_base is not None:
         tables |= base_tables(known_base, inspected.measured, norms)
     evaluation = evaluate(rules, tables, past)
+    if inspected.measured is not None and inspected.measured.skipped is not None:
+        unread = UNREAD if checkpoint.optimizer is not None else None
+        evaluation = with_unmeasured(evaluation, rules, UNMEASURED, unread)
     findings = evaluation.findings
     if baseline is not None:
         findings = baseline.applied(checkpoint.path, findings)
@@ -196,13 +202,15 @@ def scan(
     settle_s: float = 2.0,
     baseline: Baseline | None = None,
     progress: Progress | None = None,
+    quick: bool = False,
 ) -> tuple[Judgement, ...]:
     """Judge every checkpoint at or below the given paths.
 
     Within one run (a directory and a name without its step) the checkpoints are ordered by
     step, in whatever order the paths are given, and each is the history of the next. A file
     written within the last ``settle_s`` seconds is waited for. What ``baseline`` accepts does
-    not count. Writes nothing. Raises ConfigError for a path that does not exist.
+    not count. ``quick`` reads whole only what decides: rules that want more are not evaluated.
+    Writes nothing. Raises ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
     known_base = None if base is None else read_base(Path(base))
@@ -214,14 +222,21 @@ def scan(
     tick = _until(stop, progress.advance if progress is not None else None)
     # Threads that have no checkpoint of their own share the tensors of one.
     shared = max(1, jobs // max(1, len(opened)))
-    read = partial(measure_again, digest=digest, tick=tick, jobs=shared, remembered=Remembered())
+    read = partial(
+        measure_again,
+        digest=digest,
+        tick=tick,
+        jobs=shared,
+        remembered=Remembered(),
+        quick=quick,
+    )
     try:
         inspected = iter(list(map_threads(read, opened, jobs)))
     finally:
         # After Ctrl-C threads in the middle of a large file would read on to its end.
         stop.set()
     norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
-    read_again = partial(measure_again, digest=digest, tick=None)
+    read_again = partial(measure_again, digest=digest, tick=None, quick=quick)
     ask = partial(conclude, rules=known_rules, base=known_base, norms=norms, baseline=baseline)
     return tuple(
         judgement
@@ -303,7 +318,9 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
     optimizer = inspected.checkpoint.optimizer
     read: dict[Part, bool] = {
         "weights": True,
-        "optimizer": optimizer is not None and not optimizer.opaque_count,
+        "optimizer": optimizer is not None
+        and not optimizer.opaque_count
+        and inspected.measured.skipped is None,
         "state": inspected.checkpoint.state_is_whole,
     }
     usable = tuple(part for part, is_read in read.items() if is_read and part not in damaged)

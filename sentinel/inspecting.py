@@ -69,15 +69,18 @@ def measure_again(
     tick: Callable[[int], None] | None,
     jobs: int = 1,
     remembered: Remembered | None = None,
+    quick: bool = False,
 ) -> Inspected:
     """Measure with up to ``jobs`` threads, and open again when the files changed meanwhile.
 
-    What ``remembered`` holds of the same bytes is not read again.
+    What ``remembered`` holds of the same bytes is not read again; ``quick`` reads what decides.
     """
     current = checkpoint
     for _ in range(READ_ATTEMPTS):
         try:
-            return _measure(current, digest=digest, tick=tick, jobs=jobs, remembered=remembered)
+            return _measure(
+                current, digest=digest, tick=tick, jobs=jobs, remembered=remembered, quick=quick
+            )
         except ChangedWhileReadError as error:
             last = error
             current = open_checkpoint(checkpoint.path)
@@ -91,12 +94,15 @@ def _measure(
     tick: Callable[[int], None] | None,
     jobs: int = 1,
     remembered: Remembered | None = None,
+    quick: bool = False,
 ) -> Inspected:
     checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
-        measured = measure(checkpoint, digest=digest, tick=tick, jobs=jobs, remembered=remembered)
+        measured = measure(
+            checkpoint, digest=digest, tick=tick, jobs=jobs, remembered=remembered, quick=quick
+        )
         torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
         return Inspected(torn, measured)
     except InputError as error:

@@ -13,6 +13,7 @@ from rows import Row
 
 from sentinel.stats import compiled
 from sentinel.stats.moments import Moments, Scratch, moments_of
+from sentinel.stats.screen import screen_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,12 +33,28 @@ def rows(mib: int, rounds: int) -> Iterator[Row]:
             "≥ 0.5",
             f"{mib * MIB / found.first.cpu_s / 1e9:.1f} GB/s, {_way()}",
         )
+    yield from _screens(mib, rounds)
     data = values_of("bfloat16", mib * MIB).view(np.uint8)
     halves = np.split(data, 2)
     with ThreadPoolExecutor(2) as pool:
         both = here(lambda: list(pool.map(lambda half: all_of("BF16", half), halves)))
         found = compare(both, here(lambda: all_of("BF16", data)), rounds=rounds)
     yield Row("the same of bfloat16, 2 threads against 1", found, "≥ 1.7", "wall time counts")
+
+
+def _screens(mib: int, rounds: int) -> Iterator[Row]:
+    for name, dtype in NAMES.items():
+        data = values_of(name, mib * MIB).view(np.uint8)
+        words = data.view(np.uint64)
+        screened = here(partial(screen_of, dtype, data, _SCRATCH))
+        found = compare(screened, here(words.max), rounds=rounds)
+        yield Row(
+            f"screen of {name} for NaN, Inf and zeros, {mib} MiB in memory, 1 core,"
+            " against reading it",
+            found,
+            "≥ 0.8",
+            f"{mib * MIB / found.first.cpu_s / 1e9:.1f} GB/s, {_way()}",
+        )
 
 
 def all_of(dtype: str, data: np.ndarray) -> Moments:

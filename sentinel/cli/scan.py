@@ -39,6 +39,9 @@ _QUIET_BYTES = 64 * 1024 * 1024
 @click.option(
     "--write-baseline", type=ANY_PATH, help="Write what is found to this file, as accepted."
 )
+@click.option(
+    "--quick", is_flag=True, help="Read what decides, screen the rest for NaN, Inf and zeros."
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
 @click.option(
@@ -55,6 +58,7 @@ def command(
     log: Path | None,
     baseline: Path | None,
     write_baseline: Path | None,
+    quick: bool,
     jobs: int | None,
     verbose: bool,
     quiet: bool,
@@ -63,6 +67,9 @@ def command(
 
     Within one run the earlier checkpoints are the history of the later ones. Nothing is
     written, unless --log, --also or --write-baseline asks for it.
+
+    A --quick scan says what it skipped, and lists the rules that wanted it as not
+    evaluated: its "healthy" only says that nothing was found.
 
     \b
     Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something
@@ -84,6 +91,8 @@ def command(
     from sentinel.reports.subjects import alarms, subjects_of_scan
     from sentinel.reports.terminal import render_scan
 
+    if quick and log is not None:
+        raise click.UsageError("--quick cannot go into a log: whoever reads it would take it whole")
     config = settled(config_path, log=log)
     rules = rules_of(config, rule_paths)
     terminal = console(error=True)
@@ -97,6 +106,7 @@ def command(
             settle_s=config.settle_s,
             baseline=baseline_of(baseline or config.baseline),
             progress=bar,
+            quick=quick,
         )
     if write_baseline is not None:
         from sentinel.rules.baseline import write_baseline as write
@@ -108,7 +118,12 @@ def command(
 
         entries = log_scan(judgements, log)
     else:
-        entries = tuple(ScanEntry(one.checkpoint, one.verdict) for one in judgements)
+        entries = tuple(
+            ScanEntry(
+                one.checkpoint, one.verdict, skipped=one.measured.skipped if one.measured else None
+            )
+            for one in judgements
+        )
     if not entries:
         complain("no checkpoint was found there, so nothing is known to be good")
     fails_from = fail_on or config.fail_on

@@ -6,18 +6,23 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sentinel.checkpoint import Checkpoint
+from sentinel.stats.quick import Skipped
 from sentinel.verdict import LEVELS, Level, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ScanEntry:
-    """One judged checkpoint; run, attempt and id are None where no run is known."""
+    """One judged checkpoint; run, attempt and id are None where no run is known.
+
+    ``skipped`` is what a quick look left out, None of a whole one.
+    """
 
     checkpoint: Checkpoint
     verdict: Verdict
     run: str | None = None
     attempt: int | None = None
     checkpoint_id: str | None = None
+    skipped: Skipped | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Within schema 1 keys are only added. Whatever JSON cannot say becomes text: NaN 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from sentinel.health.plain import path_text, plain
 from sentinel.reports.entries import ScanEntry, ScanReport
@@ -50,6 +51,7 @@ def checkpoint_object(entry: ScanEntry) -> dict[str, object]:
         "checkpoint_id": entry.checkpoint_id,
         "findings": [finding_object(finding) for finding in verdict.findings],
         "not_evaluated": skipped_objects(verdict),
+        "quick": asdict(entry.skipped) if entry.skipped else None,
     }
 
 

@@ -19,6 +19,7 @@ from sentinel.reports.words import (
     STYLE_OF_LEVEL,
     origin_words,
     path_words,
+    skipped_words,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _render_blocks(
             console.print(finding_block(finding, safe, verbose=verbose))
         if entry.verdict.usable and entry.verdict.level in {"faulty", "unreadable"}:
             console.print(note(f"still usable: {', '.join(entry.verdict.usable)}"))
+        if entry.skipped:
+            console.print(note(skipped_words(entry.skipped)))
         if verbose:
             for reason, rules in by_reason(entry.verdict.not_evaluated):
                 console.print(note(safe(f"not evaluated, {reason}: {', '.join(rules)}")))
@@ -75,6 +78,7 @@ def _render_lines(
     safe = Safe(console)
     for entry in entries:
         parts = [origin_words(entry.checkpoint)]
+        parts += [skipped_words(entry.skipped)] if entry.skipped else []
         parts += map(finding_line, entry.verdict.findings)
         if verbose:
             parts += [
@@ -91,7 +95,8 @@ def _render_lines(
 def _render_summary(entries: Sequence[ScanEntry], console: Console, *, verbose: bool) -> None:
     report = ScanReport(tuple(entries))
     noun = "checkpoint" if len(entries) == 1 else "checkpoints"
-    line = Text(f"{len(entries)} {noun}: ", "bold")
+    how = ", quickly" if any(entry.skipped for entry in entries) else ""
+    line = Text(f"{len(entries)} {noun}{how}: ", "bold")
     counts = [
         Text(f"{count} {level}", STYLE_OF_LEVEL[level] if count else "dim")
         for level, count in report.summary.items()

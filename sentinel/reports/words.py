@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 from sentinel.checkpoint import Checkpoint
 from sentinel.health.plain import json_text, path_text, valid_text
+from sentinel.sizes import size_words
+from sentinel.stats.quick import Skipped
 from sentinel.verdict import Level, Severity
 
 STYLE_OF_LEVEL: Mapping[Level, str] = MappingProxyType(
@@ -52,6 +54,22 @@ def shown(text: str, encoding: str = "utf-8") -> str:
         for char in valid_text(text)
     )
     return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def skipped_words(skipped: Skipped) -> str:
+    """Return what a quick look left out, in a few words."""
+    parts = []
+    if skipped.screened_count:
+        parts.append(
+            f"{skipped.screened_count} tensors ({size_words(skipped.screened_bytes)}) only screened"
+            " for NaN, Inf and zeros"
+        )
+    if skipped.unread_count:
+        parts.append(
+            f"{skipped.unread_count} tensors of the optimizer ({size_words(skipped.unread_bytes)})"
+            " not read"
+        )
+    return "quick: " + (", ".join(parts) or "nothing was skipped but digests and products")
 
 
 def path_words(path: Path, base_dir: Path) -> str:

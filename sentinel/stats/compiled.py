@@ -72,6 +72,17 @@ def tally_floats(dtype: str, data: NDArray[np.uint8]) -> Tally | None:
     return Tally(*(getattr(found, name) for name in Tally._fields))
 
 
+def screen_floats(dtype: str, data: NDArray[np.uint8]) -> tuple[int, int, int] | None:
+    """Return how many raw little-endian floats are NaN, Inf and zero; None without a library."""
+    library = _loaded()
+    if library is None or not data.flags.c_contiguous:
+        return None
+    found = (ctypes.c_int64 * 3)()
+    library.sentinel_screen(_FLOATS[dtype], data.ctypes.data, data.size // _WIDTHS[dtype], found)
+    nan, inf, zero = found
+    return nan, inf, zero
+
+
 def tally_integers(values: NDArray[np.integer]) -> tuple[int, int, int] | None:
     """Return how many are zero, the least and the largest; None without a library."""
     library = _loaded()
@@ -109,8 +120,9 @@ def _loaded() -> ctypes.CDLL | None:
         return None
     address, size = ctypes.c_void_p, ctypes.c_int64
     library.sentinel_floats.argtypes = (ctypes.c_int, address, size, address)
+    library.sentinel_screen.argtypes = (ctypes.c_int, address, size, address)
     library.sentinel_integers.argtypes = (ctypes.c_int, address, size, *[address] * 3)
     library.sentinel_histogram.argtypes = (address, size, address)
-    for function in ("sentinel_floats", "sentinel_integers", "sentinel_histogram"):
-        getattr(library, function).restype = None
+    for function in ("floats", "screen", "integers", "histogram"):
+        getattr(library, f"sentinel_{function}").restype = None
     return library

@@ -112,6 +112,11 @@ class Factor:
     starts: bool
 
 
+def starts_at_one(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a factor that its family begins at exactly one."""
+    return _label(tensor, _LABELS.get(tensor.family, frozenset())) in _ONES
+
+
 def effect_rows(
     tensors: Iterable[Tensor],
     moments: Mapping[str, Moments],
@@ -119,10 +124,11 @@ def effect_rows(
     open_member: Callable[[str], MemberFile],
     *,
     pair_norms: Mapping[str, object],
+    quick: bool = False,
 ) -> list[dict[str, object]]:
     """Return the rows of the table ``effects``, one an adapted module that can be idle.
 
-    ``pair_norms`` are the norms that `pair_row` found, by module.
+    ``pair_norms`` are the norms that `pair_row` found, by module; ``quick`` looks for no others.
     """
     rows = []
     for module, members in _by_module(tensors).items():
@@ -135,7 +141,7 @@ def effect_rows(
         norm: object = 0.0 if idle else None
         if not idle and family in _PAIRED:
             norm = pair_norms.get(module)
-        elif not idle and family in NORMS:
+        elif not idle and not quick and family in NORMS:
             norm = NORMS[family](module, _labelled(members, family), moments, adapter, open_member)
         rows.append(
             {

@@ -15,11 +15,13 @@ from sentinel.engines.local import map_threads
 from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.effect import effect_rows
 from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
-from sentinel.stats.optimizer import measure_optimizer
+from sentinel.stats.optimizer import GROUPS, glance_at_optimizer, measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
+from sentinel.stats.quick import Skipped, decides, skipped_of
 from sentinel.stats.reading import MemberFiles, current_identity
 from sentinel.stats.remembered import Numbers, Remembered
 from sentinel.stats.samples import Sampler
+from sentinel.stats.screen import screen_of
 from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Measured:
     """A checkpoint's numbers: one row a tensor, a pair of up and down, an adapted module.
 
     ``optimizer`` (one row a parameter) and ``optimizer_groups`` are None when no optimizer state
-    was understood.
+    was understood. ``skipped`` is what a quick look left out: it makes no table ``optimizer``.
     """
 
     tensors: pa.Table
@@ -47,6 +49,7 @@ class Measured:
     effects: pa.Table
     optimizer: pa.Table | None = None
     optimizer_groups: pa.Table | None = None
+    skipped: Skipped | None = None
 
 
 def measure(
@@ -56,12 +59,14 @@ def measure(
     tick: Callable[[int], None] | None = None,
     jobs: int = 1,
     remembered: Remembered | None = None,
+    quick: bool = False,
 ) -> Measured:
     """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
 
     ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
     number of bytes read since it was told last, by up to ``jobs`` threads that share the tensors;
     each holds one block in memory. What ``remembered`` holds of the same bytes is not read again.
+    ``quick`` reads whole only what decides, see `sentinel.stats.quick`, and takes no digest.
     Raises ChangedWhileReadError when the members are not the same
     before, while and after reading: numbers of two versions are nobody's.
     """
@@ -70,38 +75,59 @@ def measure(
     parts = {member.path: member.part for member in checkpoint.members}
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
     with MemberFiles(checkpoint) as files:
-        reader = _Reader(files, digest=digest, tick=tick or _no_tick)
+        reader = _Reader(files, digest=digest and not quick, tick=tick or _no_tick, quick=quick)
         read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
         found = map_threads(read, weights, jobs)
         numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
         moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
         row_of = partial(
-            pair_row, moments=moments, adapter=checkpoint.adapter, open_member=files.open
+            pair_row,
+            moments=moments,
+            adapter=checkpoint.adapter,
+            open_member=files.open,
+            quick=quick,
         )
         pairs = list(map_threads(row_of, find_pairs(weights), jobs))
-        optimizer = checkpoint.optimizer and measure_optimizer(
-            checkpoint.optimizer, files, tick or _no_tick
-        )
+        state, groups = _optimizer_tables(checkpoint, files, tick or _no_tick, quick=quick)
         norms = {str(row["module"]): row["norm"] for row in pairs if row["norm"] is not None}
-        effects = effect_rows(weights, moments, checkpoint.adapter, files.open, pair_norms=norms)
+        effects = effect_rows(
+            weights, moments, checkpoint.adapter, files.open, pair_norms=norms, quick=quick
+        )
     _refuse_change(checkpoint, before)
     rows = [tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights]
     return Measured(
         table_of(rows, TENSORS),
         table_of(pairs, PAIRS),
         table_of(effects, EFFECTS),
-        optimizer.parameters if optimizer else None,
-        optimizer.groups if optimizer else None,
+        state,
+        groups,
+        skipped_of(checkpoint, weights) if quick else None,
     )
+
+
+def _optimizer_tables(
+    checkpoint: Checkpoint, files: MemberFiles, tick: Callable[[int], None], *, quick: bool
+) -> tuple[pa.Table | None, pa.Table | None]:
+    """Return the tables of the optimizer's parameters and of their groups."""
+    if checkpoint.optimizer is None:
+        return None, None
+    if quick:
+        glance = glance_at_optimizer(checkpoint.optimizer, files)
+        return None, table_of(glance.groups, GROUPS)
+    found = measure_optimizer(checkpoint.optimizer, files, tick)
+    return found.parameters, found.groups
 
 
 class _Reader:
     """One pass over one tensor after another, with one set of buffers a thread."""
 
-    def __init__(self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None]) -> None:
+    def __init__(
+        self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None], quick: bool
+    ) -> None:
         self._files = files
         self._digest = digest
         self._tick = tick
+        self._quick = quick
         self._rooms = threading.local()
 
     def read(self, tensor: Tensor) -> Numbers:
@@ -109,12 +135,15 @@ class _Reader:
         if not tensor.is_dense:
             return unmeasured(tensor.numel), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
-        sampler = Sampler(tensor)
+        whole = not self._quick or decides(tensor)
+        count = moments_of if whole else screen_of
+        sampler = Sampler(tensor) if not self._quick else None
         scratch, buffer = self._room()
         total, unticked = Moments(), 0
         for block in self._files.blocks(tensor, buffer):
-            total = merge(total, moments_of(tensor.dtype, block, scratch))
-            sampler.take(block)
+            total = merge(total, count(tensor.dtype, block, scratch))
+            if sampler:
+                sampler.take(block)
             if hasher:
                 hasher.update(block.data)
             unticked += block.size
@@ -122,7 +151,7 @@ class _Reader:
                 self._tick(unticked)
                 unticked = 0
         self._tick(unticked)
-        return total, hasher.hexdigest() if hasher else None, sampler.bytes()
+        return total, hasher.hexdigest() if hasher else None, sampler.bytes() if sampler else None
 
     def _room(self) -> tuple[Scratch, NDArray[np.uint8]]:
         """Return the temporaries and the buffer of the calling thread."""

@@ -109,10 +109,13 @@ def pair_row(
     moments: Mapping[str, Moments],
     adapter: AdapterConfig | None,
     open_member: Callable[[str], MemberFile],
+    *,
+    quick: bool = False,
 ) -> dict[str, object]:
     """Return one row of the table ``pairs``, its columns in no particular order.
 
-    ``moments`` are the tensors' by name; ``open_member`` gives the open file of a member.
+    ``moments`` are the tensors' by name; ``open_member`` gives the open file of a member. The
+    product is not formed when ``quick``.
     """
     up, down = moments[pair.up.name], moments[pair.down.name]
     on_parameter = is_parameter(pair.module, adapter)
@@ -121,7 +124,7 @@ def pair_row(
     outputs, inputs = pair.features
     side = pair.zero_side
     # The matrices of several experts side by side are not one product.
-    whole = rank == pair.rank
+    whole = rank == pair.rank and not quick
     norm, stable = _size(pair, moments, scale, open_member) if whole else (None, None)
     return {
         "module": pair.module,

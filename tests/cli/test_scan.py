@@ -340,3 +340,32 @@ def test_ctrl_c_ends_a_scan_in_the_middle_of_a_file(start, here):
     assert process.wait(TIMEOUT_S) == 130
     assert b"sentinel: interrupted" in said
     assert b"Traceback" not in said
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_quick_scan_says_what_it_skipped(sentinel):
+    """In words, in the sum, and in JSON within the contract; a NaN is found all the same."""
+    ran = sentinel("scan", "out", "--quick")
+    told = sentinel("scan", "out", "--quick", "--format", "json")
+
+    first, *_, summary, _skipped = ran.out.splitlines()
+    assert "| quick: " in first
+    assert summary.startswith("2 checkpoints, quickly: ")
+    report = json.loads(told.out)
+    jsonschema.validate(report, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    assert {one["path"]: one["verdict"] for one in report["checkpoints"]} == {
+        name: level for name, level in LEVELS.items() if name.startswith("out/")
+    }
+    for one in report["checkpoints"]:
+        assert one["quick"]["screened_count"] > 0
+        assert "rank-collapse" in {missed["rule"] for missed in one["not_evaluated"]}
+    assert (ran.code, told.code) == (1, 1)
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_quick_scan_is_not_logged(sentinel):
+    """Whoever reads the log later would take its verdicts for whole ones."""
+    ran = sentinel("scan", "out", "--quick", "--log", "log")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "--quick cannot go into a log" in ran.err

@@ -15,6 +15,8 @@
 
 /* Values looked at together: a few pages, and few enough for counters of 16 bits. */
 #define CHUNK 4096
+/* The same where nothing but counts is kept: summing them costs as much as some hundred values. */
+#define SCREENED 65536
 
 enum { F64, F32, BF16, F16 };
 enum { I8, U8, I16, U16, I32, U32, I64, U64 };
@@ -24,6 +26,9 @@ struct tally {
     int64_t nan, inf, zero, subnormal, below_fp16, finite;
     double min, max, sum, squares;
 };
+
+/* What a screen counts. */
+struct screened { int64_t nan, inf, zero; };
 
 /* Bit patterns without the sign, see FloatFormat in floats.py. */
 struct format16 { uint16_t infinity, smallest_normal, vanishing; };
@@ -129,6 +134,12 @@ int sentinel_level(int most)
 void sentinel_floats(int format, const void *data, int64_t count, struct tally *t)
 {
     CHOOSE(floats, format, data, count, t);
+}
+
+/* Adds `count` little-endian values at `data`, at any alignment, to the counts. */
+void sentinel_screen(int format, const void *data, int64_t count, struct screened *t)
+{
+    CHOOSE(screen, format, data, count, t);
 }
 
 /* Counts zeros, and lowers and raises the ends; those of U64 are bit patterns. */

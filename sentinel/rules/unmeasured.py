@@ -1,0 +1,58 @@
+"""Rules that saw only a part of the numbers: what they did not find is not known to be good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sentinel.rules import sql
+from sentinel.verdict import NotEvaluated
+
+if TYPE_CHECKING:
+    from sentinel.rules.evaluate import Evaluation
+    from sentinel.rules.schema import Rule
+
+
+def with_unmeasured(
+    evaluation: Evaluation,
+    rules: Sequence[Rule],
+    columns: Mapping[str, frozenset[str]],
+    unread: str | None,
+) -> Evaluation:
+    """Return what the rules said, those that passed without their numbers as not evaluated.
+
+    ``columns`` are those that were not measured in every row, by table; ``unread`` is a table
+    that was not made although there is something to make it from.
+    """
+    fired = {finding.rule for finding in evaluation.findings}
+    told = {missed.rule: missed for missed in evaluation.not_evaluated}
+    for rule in rules:
+        why = None if rule.id in fired else _why(rule, columns, unread)
+        if why is not None:
+            told[rule.id] = NotEvaluated(rule.id, why)
+    return replace(evaluation, not_evaluated=tuple(told.values()))
+
+
+def _why(rule: Rule, columns: Mapping[str, frozenset[str]], unread: str | None) -> str | None:
+    tables = sql.named_tables(rule)
+    if unread is not None and unread in tables:
+        return f"a quick scan does not read the values of the {unread}"
+    words = sql.words("\n".join((rule.query or "", rule.where, rule.when)))
+    missed = {
+        name
+        for table, names in columns.items()
+        if table in tables or f"past_{table}" in tables
+        for name in names & words
+    }
+    # `min` and `max` are mostly functions; as columns they stand alone.
+    missed -= {name for name in ("min", "max") if not _is_column(name, rule)}
+    if not missed:
+        return None
+    listed = ", ".join(f"'{name}'" for name in sorted(missed))
+    return f"a quick scan does not measure {listed} of everything"
+
+
+def _is_column(name: str, rule: Rule) -> bool:
+    text = " ".join((rule.query or "", rule.where, rule.when)).split()
+    return any(name == word.strip(",.()<>=") and f"{name}(" not in word for word in text)
