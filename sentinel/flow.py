@@ -25,6 +25,7 @@ from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
 from sentinel.formats.opening import Candidate, discover
 from sentinel.inspecting import Inspected, inspect, measure_again, open_settled, read_second
+from sentinel.remote.paths import place_of
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
@@ -214,7 +215,7 @@ def scan(
     """
     known_rules = load_rules() if rules is None else rules
     known_base = None if base is None else read_base(Path(base))
-    runs = _runs(found for path in paths for found in discover(Path(path)))
+    runs = _runs(found for path in paths for found in discover(place_of(path)))
     opened = [open_settled(candidate, settle_s) for run in runs for candidate in run]
     if progress is not None:
         progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))

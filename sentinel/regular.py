@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import InputError
+from sentinel.remote.paths import RemotePath
 
 if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
+
+    from sentinel.remote.ranges import RangeFile
 
 # Windows has neither; there `O_BINARY` keeps line ends as they are.
 _FLAGS = (
@@ -24,6 +27,11 @@ _FLAGS = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
+
+
+def open_any(path: Path) -> FileIO | RangeFile:
+    """Open a regular file as `open_file` does, or an address, of which ranges are read."""
+    return path.open_ranges() if isinstance(path, RemotePath) else open_file(path)
 
 
 def open_file(path: Path) -> FileIO:
@@ -47,12 +55,37 @@ def is_file(path: Path) -> bool:
 
     `Path.is_file` raises for a name that is too long or lies behind a closed directory.
     """
+    if isinstance(path, RemotePath):
+        return _is_remote_file(path)
     return os.path.isfile(path)  # noqa: PTH113 - the one that never raises
 
 
 def is_directory(path: Path) -> bool:
     """Tell whether a directory is there and may be looked at, whatever its name is."""
+    if isinstance(path, RemotePath):
+        return len(path.parts) > 1 and path.system().is_directory(str(path))
     return os.path.isdir(path)  # noqa: PTH112 - the one that never raises
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether anything lies at a path, a link to nothing too.
+
+    Raises OSError where a server does not say.
+    """
+    if not isinstance(path, RemotePath):
+        return os.path.lexists(path)
+    try:
+        path.status()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_remote_file(path: RemotePath) -> bool:
+    try:
+        return not path.status().is_directory
+    except OSError:
+        return False
 
 
 def _open(name: str, _flags: int) -> int:

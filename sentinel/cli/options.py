@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,25 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
+
+
+class _Place(click.Path):
+    """A path of this machine or an address such as `s3://bucket/run`."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path; ConfigError becomes one line in `sentinel.cli.main`."""
+        del param, ctx
+        from sentinel.remote.paths import place_of
+
+        return place_of(value)
+
+
+PLACE = _Place(path_type=Path)
 
 
 def judging(command: Command) -> Command:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from sentinel.cli.formats import Judged, formatted
-from sentinel.cli.options import ANY_PATH, EXISTING, baseline_of, judging, rules_of, settled
+from sentinel.cli.options import ANY_PATH, EXISTING, PLACE, baseline_of, judging, rules_of, settled
 from sentinel.cli.output import OutputClosed, complain, console, on_screen, say
 from sentinel.verdict import Level
 
@@ -26,7 +26,7 @@ _QUIET_BYTES = 64 * 1024 * 1024
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=ANY_PATH)
+@click.argument("paths", nargs=-1, required=True, type=PLACE)
 @judging
 @formatted
 @click.option(

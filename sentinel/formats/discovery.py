@@ -7,17 +7,18 @@ last save in it and the steps below.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import ConfigError, InputError
+from sentinel.formats.files import refusal
 from sentinel.formats.layouts import LAYOUTS, peft, plain
 from sentinel.formats.layouts.base import Candidate, Place, place_at
 from sentinel.formats.naming import is_temporary, shard_of
-from sentinel.regular import is_directory
+from sentinel.regular import is_directory, is_there
+from sentinel.remote.paths import is_remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,22 @@ def candidate_at(path: Path) -> Candidate | None:
         place = place_at(path)
     except InputError:
         return None
-    return _recognised(place) if os.path.lexists(path) else None
+    try:
+        return _recognised(place) if is_there(path) else None
+    except OSError:
+        return None
+
+
+def require_there(what: str, path: Path) -> None:
+    """Raise ConfigError when nothing lies at a path, UnreadableError when a server does not say."""
+    try:
+        if is_there(path):
+            return
+    except OSError as error:
+        raise refusal(path, error) from None
+    raise ConfigError(
+        f"{what} '{path_text(path)}'", fact="does not exist", todo="check its spelling"
+    )
 
 
 def discover(root: Path) -> Iterator[Candidate]:
@@ -40,10 +56,7 @@ def discover(root: Path) -> Iterator[Candidate]:
     listed is a candidate of the layout ``unknown``, so that opening it says why. Raises
     ConfigError when there is nothing at the path.
     """
-    if not os.path.lexists(root):
-        raise ConfigError(
-            f"path '{path_text(root)}'", fact="does not exist", todo="check its spelling"
-        )
+    require_there("path", root)
     if is_directory(root):
         yield from _in_order(_Walk().below(root))
         return
@@ -104,6 +117,8 @@ class _Walk:
 
 
 def _key(path: Path) -> tuple[int, int] | None:
+    if is_remote(path):
+        return None  # no links, so no loops
     try:
         status = path.stat()
     except OSError:

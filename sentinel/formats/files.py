@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from io import BufferedReader, BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Member, Part, path_text
 from sentinel.errors import InputError, MissingMemberError, UnreadableError
-from sentinel.regular import open_file
+from sentinel.regular import open_any
+from sentinel.remote.errors import RemoteError
+from sentinel.remote.paths import RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +32,11 @@ def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     could wait for ever.
     """
     try:
-        with BufferedReader(open_file(path), _READ_AHEAD_BYTES) as file:
-            size_bytes = os.fstat(file.fileno()).st_size
+        raw = open_any(path)
+        with BufferedReader(raw, _READ_AHEAD_BYTES) as file:
+            size_bytes = (
+                os.fstat(raw.fileno()).st_size if isinstance(raw, FileIO) else raw.size_bytes
+            )
             # What says that it is empty is not read: the kernel's own files may wait for news.
             yield (file if size_bytes else BytesIO()), size_bytes
     except OSError as error:
@@ -63,9 +68,10 @@ def refusal(path: Path, error: OSError) -> InputError:
             what, fact="is not there", todo="copy it again, or take another checkpoint"
         )
     reason = error.strerror or type(error).__name__
-    return UnreadableError(
-        what, fact=f"cannot be read ({reason})", todo="check its permissions and the disk"
-    )
+    todo = "check its permissions and the disk"
+    if isinstance(error, RemoteError):
+        todo = "check the address, the credentials in the environment, and the network"
+    return UnreadableError(what, fact=f"cannot be read ({reason})", todo=todo)
 
 
 def list_directory(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -77,6 +83,10 @@ def list_directory(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     files: list[str] = []
     directories: list[str] = []
     try:
+        if isinstance(path, RemotePath):
+            for name, is_one in path.system().listing(str(path)).items():
+                (directories if is_one else files).append(name)
+            return tuple(sorted(files)), tuple(sorted(directories))
         with os.scandir(path) as entries:
             for entry in entries:
                 (directories if _is_directory(entry) else files).append(entry.name)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from sentinel.checkpoint import Checkpoint, Member, path_text
+from sentinel.checkpoint import Checkpoint, Member
 from sentinel.errors import ConfigError, InputError, MissingMemberError, TruncatedError
 from sentinel.formats.containers.gguf import GGUF_SUFFIX, read_gguf
 from sentinel.formats.containers.safetensors import read_safetensors_header
 from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
-from sentinel.formats.discovery import candidate_at, discover
+from sentinel.formats.discovery import candidate_at, discover, require_there
 from sentinel.formats.distributed import SUFFIX as CHUNKS
 from sentinel.formats.layouts import LAYOUTS, plain
 from sentinel.formats.layouts.base import Candidate, Layout
@@ -40,10 +39,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     Whatever is wrong with its files becomes a fault of the checkpoint. Raises ConfigError when
     there is nothing at the path.
     """
-    if not os.path.lexists(path):
-        raise ConfigError(
-            f"checkpoint '{path_text(path)}'", fact="does not exist", todo="check its spelling"
-        )
+    require_there("checkpoint", path)
     candidate = candidate_at(path)
     layout = _layout(candidate.layout) if candidate else plain
     return layout.read(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,16 +18,17 @@ import numpy as np
 from sentinel.checkpoint import Identity, path_text
 from sentinel.dtypes import BLOCKS, COMPLEX, DTYPES, unit_bytes
 from sentinel.errors import ChangedWhileReadError, InputError, UnreadableError
-from sentinel.regular import open_file
+from sentinel.regular import open_any
+from sentinel.remote.errors import RemoteChangedError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
     from types import TracebackType
 
     from numpy.typing import NDArray
 
     from sentinel.checkpoint import Checkpoint, Tensor
+    from sentinel.remote.ranges import RangeFile
 
 
 class MemberFile:
@@ -40,7 +42,7 @@ class MemberFile:
         self._path = path
         self._turn = threading.Lock()
         try:
-            self._file: FileIO = open_file(path)
+            self._file: FileIO | RangeFile = open_any(path)
         except FileNotFoundError:
             raise self._changed("is gone") from None
         except InputError:
@@ -69,11 +71,15 @@ class MemberFile:
                 if not count:
                     raise self._changed(f"ends at {offset + done} inside a tensor")
                 done += count
+        except RemoteChangedError as error:
+            raise self._changed(str(error.strerror)) from None
         except OSError as error:
             raise self._unreadable(error) from None
 
     def _read_at(self, offset: int, view: memoryview) -> int | None:
         """Read some bytes; several threads may do so at once."""
+        if not isinstance(self._file, FileIO):
+            return self._file.read_at(offset, view)
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [view], offset)
         with self._turn:
@@ -106,7 +112,9 @@ class MemberFile:
         return UnreadableError(
             f"file '{path_text(self._path)}'",
             fact=f"cannot be read ({error.strerror})",
-            todo="check its permissions and the disk",
+            todo="check the credentials in the environment and the network"
+            if isinstance(error, RemoteError)
+            else "check its permissions and the disk",
         )
 
 
