@@ -35,7 +35,7 @@ from sentinel.rules.unmeasured import with_unmeasured
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured
-from sentinel.stats.quick import UNMEASURED, UNREAD
+from sentinel.stats.quick import UNMEASURED, UNREAD, Depth
 from sentinel.stats.remembered import Remembered
 from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
@@ -123,8 +123,9 @@ def conclude(
         tables |= base_tables(known_base, inspected.measured, norms)
     evaluation = evaluate(rules, tables, past)
     if inspected.measured is not None and inspected.measured.skipped is not None:
-        unread = UNREAD if checkpoint.optimizer is not None else None
-        evaluation = with_unmeasured(evaluation, rules, UNMEASURED, unread)
+        depth = inspected.measured.skipped.depth
+        unread = UNREAD[depth] if checkpoint.optimizer is not None else frozenset[str]()
+        evaluation = with_unmeasured(evaluation, rules, UNMEASURED[depth], unread)
     findings = evaluation.findings
     if baseline is not None:
         findings = baseline.applied(checkpoint.path, findings)
@@ -203,14 +204,14 @@ def scan(
     settle_s: float = 2.0,
     baseline: Baseline | None = None,
     progress: Progress | None = None,
-    quick: bool = False,
+    depth: Depth = "whole",
 ) -> tuple[Judgement, ...]:
     """Judge every checkpoint at or below the given paths.
 
     Within one run (a directory and a name without its step) the checkpoints are ordered by
     step, in whatever order the paths are given, and each is the history of the next. A file
     written within the last ``settle_s`` seconds is waited for. What ``baseline`` accepts does
-    not count. ``quick`` reads whole only what decides: rules that want more are not evaluated.
+    not count. ``depth`` says how much is read: rules that want more are not evaluated.
     Writes nothing. Raises ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
@@ -229,7 +230,7 @@ def scan(
         tick=tick,
         jobs=shared,
         remembered=Remembered(),
-        quick=quick,
+        depth=depth,
     )
     try:
         inspected = iter(list(map_threads(read, opened, jobs)))
@@ -237,7 +238,7 @@ def scan(
         # After Ctrl-C threads in the middle of a large file would read on to its end.
         stop.set()
     norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
-    read_again = partial(measure_again, digest=digest, tick=None, quick=quick)
+    read_again = partial(measure_again, digest=digest, tick=None, depth=depth)
     ask = partial(conclude, rules=known_rules, base=known_base, norms=norms, baseline=baseline)
     return tuple(
         judgement
@@ -316,12 +317,10 @@ def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ..
         if found.scope == "content" and found.severity in {"critical", "unreadable"}
         for part in found.parts
     }
-    optimizer = inspected.checkpoint.optimizer
+    optimizer, skipped = inspected.checkpoint.optimizer, inspected.measured.skipped
     read: dict[Part, bool] = {
-        "weights": True,
-        "optimizer": optimizer is not None
-        and not optimizer.opaque_count
-        and inspected.measured.skipped is None,
+        "weights": skipped is None or skipped.depth != "headers",
+        "optimizer": optimizer is not None and not optimizer.opaque_count and skipped is None,
         "state": inspected.checkpoint.state_is_whole,
     }
     usable = tuple(part for part, is_read in read.items() if is_read and part not in damaged)

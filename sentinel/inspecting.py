@@ -15,6 +15,7 @@ from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.logs.beside import with_log
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.stats.measure import Measured, measure
+from sentinel.stats.quick import Depth
 from sentinel.stats.remembered import Remembered
 from sentinel.stats.zero_tail import zero_tails
 
@@ -69,17 +70,18 @@ def measure_again(
     tick: Callable[[int], None] | None,
     jobs: int = 1,
     remembered: Remembered | None = None,
-    quick: bool = False,
+    depth: Depth = "whole",
 ) -> Inspected:
     """Measure with up to ``jobs`` threads, and open again when the files changed meanwhile.
 
-    What ``remembered`` holds of the same bytes is not read again; ``quick`` reads what decides.
+    What ``remembered`` holds of the same bytes is not read again; ``depth`` says how much
+    is read, see `sentinel.stats.quick`.
     """
     current = checkpoint
     for _ in range(READ_ATTEMPTS):
         try:
             return _measure(
-                current, digest=digest, tick=tick, jobs=jobs, remembered=remembered, quick=quick
+                current, digest=digest, tick=tick, jobs=jobs, remembered=remembered, depth=depth
             )
         except ChangedWhileReadError as error:
             last = error
@@ -94,15 +96,17 @@ def _measure(
     tick: Callable[[int], None] | None,
     jobs: int = 1,
     remembered: Remembered | None = None,
-    quick: bool = False,
+    depth: Depth = "whole",
 ) -> Inspected:
     checkpoint = with_log(opened)
     if not checkpoint.tensors:
         return Inspected(checkpoint, None)
     try:
         measured = measure(
-            checkpoint, digest=digest, tick=tick, jobs=jobs, remembered=remembered, quick=quick
+            checkpoint, digest=digest, tick=tick, jobs=jobs, remembered=remembered, depth=depth
         )
+        if depth == "headers":
+            return Inspected(checkpoint, measured)
         torn = replace(checkpoint, faults=(*checkpoint.faults, *zero_tails(checkpoint, measured)))
         return Inspected(torn, measured)
     except InputError as error:

@@ -19,7 +19,7 @@ RULES = load_rules()
 
 def both(path: Path) -> list[tuple[Judgement, Judgement]]:
     whole = sentinel.scan(path, rules=RULES, settle_s=0)
-    quick = sentinel.scan(path, rules=RULES, settle_s=0, quick=True)
+    quick = sentinel.scan(path, rules=RULES, settle_s=0, depth="quick")
     return list(zip(whole, quick, strict=True))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.flow import Judgement
+    from sentinel.stats.quick import Depth
 
 _QUIET_BYTES = 64 * 1024 * 1024
 """Less than this is read before a progress bar could be looked at."""
@@ -42,6 +43,7 @@ _QUIET_BYTES = 64 * 1024 * 1024
 @click.option(
     "--quick", is_flag=True, help="Read what decides, screen the rest for NaN, Inf and zeros."
 )
+@click.option("--headers", is_flag=True, help="Read no values: headers, settings, logs alone.")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
 @click.option(
@@ -59,6 +61,7 @@ def command(
     baseline: Path | None,
     write_baseline: Path | None,
     quick: bool,
+    headers: bool,
     jobs: int | None,
     verbose: bool,
     quiet: bool,
@@ -68,8 +71,9 @@ def command(
     Within one run the earlier checkpoints are the history of the later ones. Nothing is
     written, unless --log, --also or --write-baseline asks for it.
 
-    A --quick scan says what it skipped, and lists the rules that wanted it as not
-    evaluated: its "healthy" only says that nothing was found.
+    PATHS may be addresses: s3://, gs://, az://, hf://, https://. With --quick or
+    --headers less is read; the output says what was skipped, and rules that wanted
+    it are not evaluated. "healthy" then only says that nothing was found.
 
     \b
     Exit codes: 0 nothing at or above --fail-on, 1 something is, 2 something
@@ -82,6 +86,7 @@ def command(
       sentinel scan out/ --format github --also sarif=sentinel.sarif
       sentinel scan out/ --quiet --fail-on suspect
       sentinel scan out/ --base models/llama --fail-on suspect
+      sentinel scan s3://bucket/run/ --headers
       sentinel scan out/ --write-baseline accepted.json
     """
     from sentinel.engines.local import cores
@@ -91,8 +96,13 @@ def command(
     from sentinel.reports.subjects import alarms, subjects_of_scan
     from sentinel.reports.terminal import render_scan
 
-    if quick and log is not None:
-        raise click.UsageError("--quick cannot go into a log: whoever reads it would take it whole")
+    depth: Depth = "headers" if headers else "quick" if quick else "whole"
+    if quick and headers:
+        raise click.UsageError("--quick and --headers exclude each other")
+    if depth != "whole" and log is not None:
+        raise click.UsageError(
+            f"--{depth} cannot go into a log: whoever reads it would take it for a whole scan"
+        )
     config = settled(config_path, log=log)
     rules = rules_of(config, rule_paths)
     terminal = console(error=True)
@@ -106,7 +116,7 @@ def command(
             settle_s=config.settle_s,
             baseline=baseline_of(baseline or config.baseline),
             progress=bar,
-            quick=quick,
+            depth=depth,
         )
     if write_baseline is not None:
         from sentinel.rules.baseline import write_baseline as write

@@ -51,7 +51,7 @@ def checkpoint_object(entry: ScanEntry) -> dict[str, object]:
         "checkpoint_id": entry.checkpoint_id,
         "findings": [finding_object(finding) for finding in verdict.findings],
         "not_evaluated": skipped_objects(verdict),
-        "quick": asdict(entry.skipped) if entry.skipped else None,
+        "skipped": asdict(entry.skipped) if entry.skipped else None,
     }
 
 

@@ -95,7 +95,8 @@ def _render_lines(
 def _render_summary(entries: Sequence[ScanEntry], console: Console, *, verbose: bool) -> None:
     report = ScanReport(tuple(entries))
     noun = "checkpoint" if len(entries) == 1 else "checkpoints"
-    how = ", quickly" if any(entry.skipped for entry in entries) else ""
+    depths = {entry.skipped.depth for entry in entries if entry.skipped}
+    how = ", by headers alone" if "headers" in depths else ", quickly" if depths else ""
     line = Text(f"{len(entries)} {noun}{how}: ", "bold")
     counts = [
         Text(f"{count} {level}", STYLE_OF_LEVEL[level] if count else "dim")

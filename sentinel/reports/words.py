@@ -57,7 +57,7 @@ def shown(text: str, encoding: str = "utf-8") -> str:
 
 
 def skipped_words(skipped: Skipped) -> str:
-    """Return what a quick look left out, in a few words."""
+    """Return what less than a whole look left out, in a few words."""
     parts = []
     if skipped.screened_count:
         parts.append(
@@ -66,10 +66,11 @@ def skipped_words(skipped: Skipped) -> str:
         )
     if skipped.unread_count:
         parts.append(
-            f"{skipped.unread_count} tensors of the optimizer ({size_words(skipped.unread_bytes)})"
-            " not read"
+            f"{skipped.unread_count} tensors ({size_words(skipped.unread_bytes)}) not read"
         )
-    return "quick: " + (", ".join(parts) or "nothing was skipped but digests and products")
+    return f"{skipped.depth}: " + (
+        ", ".join(parts) or "nothing was skipped but digests and products"
+    )
 
 
 def path_words(path: Path, base_dir: Path) -> str:

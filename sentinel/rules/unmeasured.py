@@ -18,12 +18,12 @@ def with_unmeasured(
     evaluation: Evaluation,
     rules: Sequence[Rule],
     columns: Mapping[str, frozenset[str]],
-    unread: str | None,
+    unread: frozenset[str],
 ) -> Evaluation:
     """Return what the rules said, those that passed without their numbers as not evaluated.
 
-    ``columns`` are those that were not measured in every row, by table; ``unread`` is a table
-    that was not made although there is something to make it from.
+    ``columns`` are those that were not measured in every row, by table; ``unread`` are tables
+    that were not made although there is something to make them from.
     """
     fired = {finding.rule for finding in evaluation.findings}
     told = {missed.rule: missed for missed in evaluation.not_evaluated}
@@ -34,10 +34,10 @@ def with_unmeasured(
     return replace(evaluation, not_evaluated=tuple(told.values()))
 
 
-def _why(rule: Rule, columns: Mapping[str, frozenset[str]], unread: str | None) -> str | None:
+def _why(rule: Rule, columns: Mapping[str, frozenset[str]], unread: frozenset[str]) -> str | None:
     tables = sql.named_tables(rule)
-    if unread is not None and unread in tables:
-        return f"a quick scan does not read the values of the {unread}"
+    if unread & tables:
+        return "the values of the optimizer were not read by this scan"
     words = sql.words("\n".join((rule.query or "", rule.where, rule.when)))
     missed = {
         name
@@ -50,7 +50,7 @@ def _why(rule: Rule, columns: Mapping[str, frozenset[str]], unread: str | None) 
     if not missed:
         return None
     listed = ", ".join(f"'{name}'" for name in sorted(missed))
-    return f"a quick scan does not measure {listed} of everything"
+    return f"this scan did not measure {listed} of everything"
 
 
 def _is_column(name: str, rule: Rule) -> bool:

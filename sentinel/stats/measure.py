@@ -17,7 +17,7 @@ from sentinel.stats.effect import effect_rows
 from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
 from sentinel.stats.optimizer import GROUPS, glance_at_optimizer, measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
-from sentinel.stats.quick import Skipped, decides, skipped_of
+from sentinel.stats.quick import Depth, Skipped, decides, skipped_of
 from sentinel.stats.reading import MemberFiles, current_identity
 from sentinel.stats.remembered import Numbers, Remembered
 from sentinel.stats.samples import Sampler
@@ -41,7 +41,7 @@ class Measured:
     """A checkpoint's numbers: one row a tensor, a pair of up and down, an adapted module.
 
     ``optimizer`` (one row a parameter) and ``optimizer_groups`` are None when no optimizer state
-    was understood. ``skipped`` is what a quick look left out: it makes no table ``optimizer``.
+    was understood. ``skipped`` is what less than a whole look left out.
     """
 
     tensors: pa.Table
@@ -59,14 +59,14 @@ def measure(
     tick: Callable[[int], None] | None = None,
     jobs: int = 1,
     remembered: Remembered | None = None,
-    quick: bool = False,
+    depth: Depth = "whole",
 ) -> Measured:
     """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
 
     ``digest`` adds the xxh3-128 of each tensor's bytes, in hexadecimal. ``tick`` is told the
     number of bytes read since it was told last, by up to ``jobs`` threads that share the tensors;
     each holds one block in memory. What ``remembered`` holds of the same bytes is not read again.
-    ``quick`` reads whole only what decides, see `sentinel.stats.quick`, and takes no digest.
+    ``depth`` says how much is read, see `sentinel.stats.quick`; less than all gives no digest.
     Raises ChangedWhileReadError when the members are not the same
     before, while and after reading: numbers of two versions are nobody's.
     """
@@ -75,7 +75,7 @@ def measure(
     parts = {member.path: member.part for member in checkpoint.members}
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
     with MemberFiles(checkpoint) as files:
-        reader = _Reader(files, digest=digest and not quick, tick=tick or _no_tick, quick=quick)
+        reader = _Reader(files, digest=digest, tick=tick or _no_tick, depth=depth)
         read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
         found = map_threads(read, weights, jobs)
         numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
@@ -85,13 +85,18 @@ def measure(
             moments=moments,
             adapter=checkpoint.adapter,
             open_member=files.open,
-            quick=quick,
+            quick=depth != "whole",
         )
         pairs = list(map_threads(row_of, find_pairs(weights), jobs))
-        state, groups = _optimizer_tables(checkpoint, files, tick or _no_tick, quick=quick)
+        state, groups = _optimizer_tables(checkpoint, files, tick or _no_tick, depth)
         norms = {str(row["module"]): row["norm"] for row in pairs if row["norm"] is not None}
         effects = effect_rows(
-            weights, moments, checkpoint.adapter, files.open, pair_norms=norms, quick=quick
+            weights,
+            moments,
+            checkpoint.adapter,
+            files.open,
+            pair_norms=norms,
+            quick=depth != "whole",
         )
     _refuse_change(checkpoint, before)
     rows = [tensor_row(tensor, parts[tensor.member], *numbers[tensor.name]) for tensor in weights]
@@ -101,17 +106,17 @@ def measure(
         table_of(effects, EFFECTS),
         state,
         groups,
-        skipped_of(checkpoint, weights) if quick else None,
+        skipped_of(checkpoint, weights, depth),
     )
 
 
 def _optimizer_tables(
-    checkpoint: Checkpoint, files: MemberFiles, tick: Callable[[int], None], *, quick: bool
+    checkpoint: Checkpoint, files: MemberFiles, tick: Callable[[int], None], depth: Depth
 ) -> tuple[pa.Table | None, pa.Table | None]:
     """Return the tables of the optimizer's parameters and of their groups."""
-    if checkpoint.optimizer is None:
+    if checkpoint.optimizer is None or depth == "headers":
         return None, None
-    if quick:
+    if depth == "quick":
         glance = glance_at_optimizer(checkpoint.optimizer, files)
         return None, table_of(glance.groups, GROUPS)
     found = measure_optimizer(checkpoint.optimizer, files, tick)
@@ -122,22 +127,22 @@ class _Reader:
     """One pass over one tensor after another, with one set of buffers a thread."""
 
     def __init__(
-        self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None], quick: bool
+        self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None], depth: Depth
     ) -> None:
         self._files = files
-        self._digest = digest
+        self._digest = digest and depth == "whole"
         self._tick = tick
-        self._quick = quick
+        self._depth = depth
         self._rooms = threading.local()
 
     def read(self, tensor: Tensor) -> Numbers:
         """Return the moments of a tensor, its digest where asked for, and its sample."""
-        if not tensor.is_dense:
+        if self._depth == "headers" or not tensor.is_dense:
             return unmeasured(tensor.numel), None, None
         hasher = xxhash.xxh3_128() if self._digest else None
-        whole = not self._quick or decides(tensor)
+        whole = self._depth == "whole" or decides(tensor)
         count = moments_of if whole else screen_of
-        sampler = Sampler(tensor) if not self._quick else None
+        sampler = Sampler(tensor) if self._depth == "whole" else None
         scratch, buffer = self._room()
         total, unticked = Moments(), 0
         for block in self._files.blocks(tensor, buffer):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from remote_servers import FileServer
+from sentinel.remote.systems import system_of
 
 BUCKET = "runs"
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
@@ -44,10 +45,7 @@ def s3_url() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A file system over an empty bucket; credentials and endpoint stand in the environment."""
-    import s3fs
-
-    from sentinel.remote.systems import system_of
-
+    s3fs = pytest.importorskip("s3fs")
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",

@@ -9,6 +9,7 @@ import pytest
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import ConfigError
+from sentinel.regular import is_directory, is_file, is_there
 from sentinel.remote.paths import RemotePath, is_remote, place_of
 
 ADDRESS = "s3://bucket/run a/checkpoint-5"
@@ -59,8 +60,6 @@ def test_what_would_tell_a_secret_is_refused_without_it(text: str, fact: str) ->
 
 def test_an_address_without_a_bucket_is_no_place() -> None:
     """It is looked at like an empty name, not asked of a server."""
-    from sentinel.regular import is_directory, is_file, is_there
-
     above = place_of("s3://bucket").parent
 
     assert not is_there(above)
