@@ -32,6 +32,7 @@ from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, Past, grown, with_verdict
 from sentinel.rules.schema import Rule
 from sentinel.rules.unmeasured import with_unmeasured
+from sentinel.spreading import Spread
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured
@@ -205,6 +206,7 @@ def scan(
     baseline: Baseline | None = None,
     progress: Progress | None = None,
     depth: Depth = "whole",
+    spread: Spread | None = None,
 ) -> tuple[Judgement, ...]:
     """Judge every checkpoint at or below the given paths.
 
@@ -212,6 +214,7 @@ def scan(
     step, in whatever order the paths are given, and each is the history of the next. A file
     written within the last ``settle_s`` seconds is waited for. What ``baseline`` accepts does
     not count. ``depth`` says how much is read: rules that want more are not evaluated.
+    ``spread`` measures on a cluster instead of ``jobs`` threads.
     Writes nothing. Raises ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
@@ -233,7 +236,11 @@ def scan(
         depth=depth,
     )
     try:
-        inspected = iter(list(map_threads(read, opened, jobs)))
+        inspected = iter(
+            list(map_threads(read, opened, jobs))
+            if spread is None
+            else spread.read(opened, digest=digest, depth=depth, tick=tick)
+        )
     finally:
         # After Ctrl-C threads in the middle of a large file would read on to its end.
         stop.set()

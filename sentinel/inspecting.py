@@ -16,7 +16,7 @@ from sentinel.formats.logs.beside import with_log
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.stats.measure import Measured, measure
 from sentinel.stats.quick import Depth
-from sentinel.stats.remembered import Remembered
+from sentinel.stats.remembered import Remembering
 from sentinel.stats.zero_tail import zero_tails
 
 READ_ATTEMPTS = 3
@@ -69,7 +69,7 @@ def measure_again(
     digest: bool,
     tick: Callable[[int], None] | None,
     jobs: int = 1,
-    remembered: Remembered | None = None,
+    remembered: Remembering | None = None,
     depth: Depth = "whole",
 ) -> Inspected:
     """Measure with up to ``jobs`` threads, and open again when the files changed meanwhile.
@@ -95,7 +95,7 @@ def _measure(
     digest: bool,
     tick: Callable[[int], None] | None,
     jobs: int = 1,
-    remembered: Remembered | None = None,
+    remembered: Remembering | None = None,
     depth: Depth = "whole",
 ) -> Inspected:
     checkpoint = with_log(opened)

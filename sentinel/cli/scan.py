@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.flow import Judgement
+    from sentinel.spreading import Spread
     from sentinel.stats.quick import Depth
 
 _QUIET_BYTES = 64 * 1024 * 1024
@@ -44,6 +45,12 @@ _QUIET_BYTES = 64 * 1024 * 1024
     "--quick", is_flag=True, help="Read what decides, screen the rest for NaN, Inf and zeros."
 )
 @click.option("--headers", is_flag=True, help="Read no values: headers, settings, logs alone.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Measure in threads here, or on a Ray cluster.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Threads.  [default: the cores]")
 @click.option("--verbose", "-v", is_flag=True, help="List the rules that could not be asked.")
 @click.option(
@@ -62,6 +69,7 @@ def command(
     write_baseline: Path | None,
     quick: bool,
     headers: bool,
+    engine: str,
     jobs: int | None,
     verbose: bool,
     quiet: bool,
@@ -117,6 +125,7 @@ def command(
             baseline=baseline_of(baseline or config.baseline),
             progress=bar,
             depth=depth,
+            spread=_spread(log) if engine == "ray" else None,
         )
     if write_baseline is not None:
         from sentinel.rules.baseline import write_baseline as write
@@ -126,7 +135,7 @@ def command(
     if log is not None:
         from sentinel.daemon.logged_scan import log_scan
 
-        entries = log_scan(judgements, log)
+        entries = log_scan(judgements, log, kept=engine == "ray")
     else:
         entries = tuple(
             ScanEntry(
@@ -154,6 +163,16 @@ def command(
         else:
             say(judged.in_form(form))
     return code
+
+
+def _spread(log: Path | None) -> Spread:
+    """Return the cluster as a way of reading, whose nodes write to the log themselves."""
+    from sentinel.daemon.logged_scan import keep_tensors
+    from sentinel.engines.cluster import RayEngine
+    from sentinel.spreading import Spread
+
+    keep = None if log is None else partial(keep_tensors, log.absolute())
+    return Spread(RayEngine(), keep)
 
 
 def exit_code(judgements: tuple[Judgement, ...], fail_on: str) -> int:

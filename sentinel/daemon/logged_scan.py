@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sentinel.daemon.recording import logged_tensors, member_digests, step_before
-from sentinel.flow import Judgement
+from sentinel.daemon.recording import logged_tensors, member_digests, refused, step_before
+from sentinel.flow import Inspected, Judgement
 from sentinel.formats.opening import candidate_at
 from sentinel.health.compaction import compact
 from sentinel.health.identity import checkpoint_id
@@ -22,11 +22,14 @@ SCAN_ATTEMPT = 1
 """A scan sees files, not starts: all checkpoints of a run count as one attempt."""
 
 
-def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ...]:
+def log_scan(
+    judgements: Sequence[Judgement], root: Path, *, kept: bool = False
+) -> tuple[ScanEntry, ...]:
     """Append every judgement to the health log at ``root`` and return the entries to report.
 
     A scan has no journal, so a run is named after the place of its checkpoints: scanning again
-    writes the same rows under the same names. What is due is merged at the end.
+    writes the same rows under the same names. What is due is merged at the end. ``kept`` says
+    that `keep_tensors` was called for each: tensors that are there are not written again.
     """
     log = HealthLog(root)
     counts: Counter[str] = Counter()
@@ -35,7 +38,8 @@ def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ..
     for judgement in judgements:
         run_id = _run_id(judgement.checkpoint.path)
         counts[run_id] += 1
-        name = _append(log, judgement, run_id, counts[run_id], parents.get(run_id))
+        place = (run_id, counts[run_id], parents.get(run_id))
+        name = _append(log, judgement, *place, kept=kept)
         parents[run_id] = name
         entries.append(
             ScanEntry(judgement.checkpoint, judgement.verdict, run_id, SCAN_ATTEMPT, name)
@@ -45,16 +49,12 @@ def log_scan(judgements: Sequence[Judgement], root: Path) -> tuple[ScanEntry, ..
     return tuple(entries)
 
 
-def _append(log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent: str | None) -> str:
+def _append(
+    log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent: str | None, *, kept: bool
+) -> str:
     checkpoint, verdict = judgement.checkpoint, judgement.verdict
     now = datetime.now(UTC)
-    name = checkpoint_id(
-        run_id=run_id,
-        attempt=SCAN_ATTEMPT,
-        path=str(checkpoint.path.absolute()),
-        members=checkpoint.members,
-        digests=member_digests(judgement),
-    )
+    name = _name(judgement, run_id)
     row = checkpoint_row(
         replace(checkpoint, path=checkpoint.path.absolute()),
         verdict,
@@ -72,8 +72,36 @@ def _append(log: HealthLog, judgement: Judgement, run_id: str, seq: int, parent:
     events = finding_events(
         verdict, run_id=run_id, attempt=SCAN_ATTEMPT, checkpoint_id=name, at=now
     )
-    log.append(row, logged_tensors(judgement), events)
+    # What a node has written lacks only what takes the checkpoint before.
+    is_kept = kept and not judgement.past and log.holds_tensors(run_id, name)
+    log.append(row, None if is_kept else logged_tensors(judgement), events)
     return name
+
+
+def keep_tensors(root: Path, inspected: Inspected) -> None:
+    """Append the tensors of a measured checkpoint; on any node, under the name `log_scan` gives.
+
+    Raises StateError when the disk refuses.
+    """
+    tensors = logged_tensors(inspected)
+    if tensors is not None and tensors.num_rows:
+        run_id = _run_id(inspected.checkpoint.path)
+        name = _name(inspected, run_id)
+        log = HealthLog(root)
+        try:
+            log.append_tensors(run_id, name, tensors)
+        except OSError as error:
+            raise refused(log, error) from error
+
+
+def _name(read: Judgement | Inspected, run_id: str) -> str:
+    return checkpoint_id(
+        run_id=run_id,
+        attempt=SCAN_ATTEMPT,
+        path=str(read.checkpoint.path.absolute()),
+        members=read.checkpoint.members,
+        digests=member_digests(read),
+    )
 
 
 def _run_id(path: Path) -> str:

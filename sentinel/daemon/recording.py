@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import Checkpoint, Identity
 from sentinel.daemon.journal import Journal, Judged
 from sentinel.errors import StateError
-from sentinel.flow import Judgement
+from sentinel.flow import Inspected, Judgement
 from sentinel.health.beside import with_norms, with_unchanged
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
@@ -118,9 +118,9 @@ def refused(log: HealthLog, error: OSError) -> StateError:
     )
 
 
-def logged_tensors(judgement: Judgement) -> pa.Table | None:
+def logged_tensors(read: Judgement | Inspected) -> pa.Table | None:
     """Return the rows of the log's ``tensors``, None when no value was read."""
-    measured, past = judgement.measured, judgement.past
+    measured, past = read.measured, read.past if isinstance(read, Judgement) else ()
     if measured is None:
         return None
     tensors = with_norms(measured.tensors, measured.pairs, measured.effects)
@@ -135,11 +135,11 @@ def step_before(judgement: Judgement) -> int | None:
     return step if isinstance(step, int) else None
 
 
-def member_digests(judgement: Judgement) -> dict[str, str]:
+def member_digests(read: Judgement | Inspected) -> dict[str, str]:
     """Return one digest a member, made of its tensors' digests in the file's order."""
-    if judgement.measured is None:
+    if read.measured is None:
         return {}
-    rows = judgement.measured.tensors.select(["member", "digest"]).to_pylist()
+    rows = read.measured.tensors.select(["member", "digest"]).to_pylist()
     joined: dict[str, list[str]] = {}
     for row in rows:
         joined.setdefault(row["member"], []).append(str(row["digest"]))

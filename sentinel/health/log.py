@@ -83,6 +83,20 @@ class HealthLog:
             self._write(EVENTS, row.run_id, name, _table(EVENTS, happened))
         self._write(CHECKPOINTS, row.run_id, name, _table(CHECKPOINTS, (row,)))
 
+    def append_tensors(self, run_id: str, checkpoint_id: str, tensors: pa.Table) -> None:
+        """Write the tensors of a checkpoint before it is judged, as `append` does first of all.
+
+        Without the checkpoint's own row, which `append` with no ``tensors`` adds, they are not
+        in the log.
+        """
+        name = require_part_name(checkpoint_id)
+        self._write(TENSORS, run_id, name, _of_checkpoint(tensors, checkpoint_id))
+
+    def holds_tensors(self, run_id: str, checkpoint_id: str) -> bool:
+        """Tell whether a checkpoint's tensors are there as a part of their own."""
+        name = require_part_name(checkpoint_id)
+        return (self.partition(TENSORS, run_id) / f"{name}.parquet").exists()
+
     def append_event(self, event: EventRow) -> None:
         """Write one event that comes without a checkpoint: a plan, an action, an outcome."""
         name = require_part_name(event.event_id)

@@ -19,7 +19,7 @@ from sentinel.stats.optimizer import GROUPS, glance_at_optimizer, measure_optimi
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.quick import Depth, Skipped, decides, skipped_of
 from sentinel.stats.reading import MemberFiles, current_identity
-from sentinel.stats.remembered import Numbers, Remembered
+from sentinel.stats.remembered import Numbers, Remembering
 from sentinel.stats.samples import Sampler
 from sentinel.stats.screen import screen_of
 from sentinel.stats.table import EFFECTS, PAIRS, TENSORS, table_of, tensor_row
@@ -58,7 +58,7 @@ def measure(
     digest: bool,
     tick: Callable[[int], None] | None = None,
     jobs: int = 1,
-    remembered: Remembered | None = None,
+    remembered: Remembering | None = None,
     depth: Depth = "whole",
 ) -> Measured:
     """Read every tensor of the part ``weights`` and of the optimizer; return their statistics.
@@ -75,7 +75,7 @@ def measure(
     parts = {member.path: member.part for member in checkpoint.members}
     weights = [tensor for tensor in checkpoint.tensors if parts.get(tensor.member) == "weights"]
     with MemberFiles(checkpoint) as files:
-        reader = _Reader(files, digest=digest, tick=tick or _no_tick, depth=depth)
+        reader = TensorReader(files, digest=digest, tick=tick or _no_tick, depth=depth)
         read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
         found = map_threads(read, weights, jobs)
         numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
@@ -123,7 +123,7 @@ def _optimizer_tables(
     return found.parameters, found.groups
 
 
-class _Reader:
+class TensorReader:
     """One pass over one tensor after another, with one set of buffers a thread."""
 
     def __init__(

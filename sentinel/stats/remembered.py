@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from sentinel.stats.moments import Moments
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 Numbers: TypeAlias = tuple[Moments, str | None, bytes | None]
 """The moments of a tensor, its digest where asked for, and its sample."""
+
+
+class Remembering(Protocol):
+    """Who may know a tensor's numbers before it is read."""
+
+    def of(
+        self, checkpoint: Checkpoint, read: Callable[[Tensor], Numbers], /
+    ) -> Callable[[Tensor], Numbers]:
+        """Return a reading that asks for each tensor whether it is known."""
+
 
 _FileKey: TypeAlias = tuple[int, int, int, int]
 _Key: TypeAlias = tuple[object, ...]

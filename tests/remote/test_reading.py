@@ -169,7 +169,8 @@ def test_s3_says_that_an_object_is_another_one(s3, tmp_path) -> None:
             file.read(200_000, 16)
 
 
-def test_s3_without_the_right_to_read(s3, s3_url, monkeypatch, tmp_path) -> None:
+@pytest.mark.usefixtures("s3")
+def test_s3_without_the_right_to_read(monkeypatch, tmp_path) -> None:
     """A bucket that is not there and a server that knows nobody are told apart."""
     with pytest.raises(ConfigError, match="does not exist"):
         scan("s3://other/lora.safetensors")
