@@ -39,7 +39,7 @@ def rows(mib: int, rounds: int) -> Iterator[Row]:
     with ThreadPoolExecutor(2) as pool:
         both = here(lambda: list(pool.map(lambda half: all_of("BF16", half), halves)))
         found = compare(both, here(lambda: all_of("BF16", data)), rounds=rounds)
-    yield Row("the same of bfloat16, 2 threads against 1", found, "≥ 1.7", "wall time counts")
+    yield Row("all statistics of bfloat16, 2 threads against 1", found, "≥ 1.7", "wall time counts")
 
 
 def _screens(mib: int, rounds: int) -> Iterator[Row]:

@@ -109,7 +109,8 @@ def place_of(text: str | os.PathLike[str]) -> Path:
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise ConfigError(shown, fact=f"'{scheme}' is no known scheme", todo=f"known are {known}")
-    if "?" in rest or "#" in rest or (scheme != "hf" and "@" in rest.partition("/")[0]):
+    user, at, _host = rest.partition("/")[0].rpartition("@")
+    if "?" in rest or "#" in rest or (at and ":" in user):
         raise ConfigError(
             shown,
             fact="carries a query or a password, which would be written into reports",

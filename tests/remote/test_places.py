@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import ConfigError
@@ -33,6 +37,14 @@ def test_an_address_stays_one_whatever_is_done_to_it() -> None:
         assert (str(derived), path_text(derived)) == (text, text)
     assert path == RemotePath("s3:", "bucket", "run a", "checkpoint-5")
     assert (path.name, path.scheme) == ("checkpoint-5", "s3")
+
+
+@pytest.mark.parametrize(
+    "text", ["abfs://container@account.dfs.core.windows.net/x", "hf://user/repo@main/x"]
+)
+def test_an_at_sign_is_no_secret(text: str) -> None:
+    """Azure names an account behind it, the hub a revision."""
+    assert str(place_of(text)) == text
 
 
 @pytest.mark.parametrize("text", ["out/checkpoint-5", "/abs/x", "s3:/x", "C:/runs", "weird:name"])
@@ -65,3 +77,17 @@ def test_an_address_without_a_bucket_is_no_place() -> None:
     assert not is_there(above)
     assert not is_file(above)
     assert not is_directory(above)
+
+
+def test_a_local_scan_imports_no_driver(tmp_path) -> None:
+    """Who gives no address pays for none: neither fsspec nor what it drives is imported."""
+    save_file({"lora_unet_q.lora_up.weight": np.ones((4, 2), "f4")}, tmp_path / "x.safetensors")
+    program = (
+        "import sentinel, sys; sentinel.scan('x.safetensors', settle_s=0);"
+        " print({'fsspec', 'aiohttp', 'ray', 's3fs'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "set()"

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from sentinel.remote.paths import place_of
 from sentinel.rules.load import load_rules
 from sentinel.spreading import Spread
 
+s3fs = pytest.importorskip("s3fs")
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
@@ -38,9 +39,26 @@ NAN_AT = 4
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[object]:
-    """Two nodes with a processor each, which find sentinel as this process does."""
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+def bucket(s3_url: str) -> Iterator[Mapping[str, str]]:
+    """An S3 server's bucket, and the environment by which it is read."""
+    environment = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_url,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        files = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+        files.mkdir("cluster")
+        yield environment
+        files.rm("cluster", recursive=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket: Mapping[str, str]) -> Iterator[object]:  # noqa: ARG001 - nodes inherit it
+    """Two nodes with a processor each, which find sentinel and S3 as this process does."""
     nodes = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
@@ -115,6 +133,29 @@ def test_the_same_verdicts_and_each_row_once(run, tmp_path) -> None:
             connect(tmp_path / name).execute(query).fetchall() for name in ("log", "local")
         )
         assert mine == theirs
+
+
+def test_the_command_on_s3(cluster, bucket, run, tmp_path) -> None:
+    """`sentinel scan s3://... --engine ray --log` says and logs what the local engine does."""
+    s3fs.S3FileSystem(skip_instance_cache=True).put(str(run / "out"), "cluster/", recursive=True)
+    told = []
+    for name, engine in (("ray", ["--engine", "ray"]), ("local", [])):
+        log = ["--log", str(tmp_path / name), "--format", "json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "sentinel", "scan", "s3://cluster/out", *log, *engine],
+            env={**os.environ, **bucket, "RAY_ADDRESS": cluster.address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (1, "")
+        rows = connect(tmp_path / name).execute(
+            "SELECT checkpoint_id, tensor, digest, zero_count FROM tensors ORDER BY ALL"
+        )
+        told.append((json.loads(done.stdout), rows.fetchall()))
+
+    assert told[0] == told[1]
+    assert [one["verdict"] for one in told[0][0]["checkpoints"]][-1] == "faulty"
 
 
 def workers() -> list[psutil.Process]:
