@@ -59,27 +59,30 @@ class Spread:
         tick: Callable[[int], None],
     ) -> list[Inspected]:
         """Return every checkpoint measured, in order; ``tick`` hears of the bytes read."""
+        # A node may work in another directory than this process.
+        placed = [replace(one, path=one.path.absolute()) for one in opened]
         work = [
             (at, portion)
-            for at, checkpoint in enumerate(opened)
+            for at, checkpoint in enumerate(placed)
             for portion in self._portions(checkpoint, depth)
         ]
         measured = self.engine.map(
             partial(_portion, digest=digest, depth=depth),
-            [(opened[at], portion) for at, portion in work],
+            [(placed[at], portion) for at, portion in work],
         )
         parts: dict[int, list[dict[str, Numbers] | None]] = {}
         for (at, portion), numbers in zip(work, measured, strict=True):
             parts.setdefault(at, []).append(numbers)
             if portion.kind != "trace":
                 tick(portion.size_bytes or sum(t.size_bytes for t in portion.tensors))
-        whole = [(one, _known(parts.get(at, []))) for at, one in enumerate(opened)]
+        whole = [(one, _known(parts.get(at, []))) for at, one in enumerate(placed)]
         finish = partial(_finish, digest=digest, depth=depth, keep=self.keep)
         found = []
         for at, inspected in enumerate(self.engine.map(finish, whole)):
             if at not in parts:
                 tick(sum(tensor.size_bytes for tensor in opened[at].tensors))
-            found.append(inspected)
+            checkpoint = replace(inspected.checkpoint, path=opened[at].path)
+            found.append(replace(inspected, checkpoint=checkpoint))
         return found
 
     def _portions(self, checkpoint: Checkpoint, depth: Depth) -> list[Portion]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_REMOTE_DEPTH = 32
+"""A web server may follow links that lead back, which cannot be seen from here."""
+
+
 def candidate_at(path: Path) -> Candidate | None:
     """Return the checkpoint that this very path is, None when it is none or not there."""
     try:
@@ -77,7 +81,7 @@ class _Walk:
         left = [(root, False)]
         while left:
             path, adapters_only = left.pop()
-            if not self._is_new(path):
+            if not self._is_new(path) or (is_remote(path) and len(path.parts) > _REMOTE_DEPTH):
                 continue
             try:
                 place = place_at(path)

@@ -98,8 +98,8 @@ class System:
         for entry in entries:
             name = str(entry["name"]).rstrip("/")
             below = name.removeprefix(f"{own}/")
-            if below != name and "/" not in below and not below.startswith(("?", "#")):
-                plain = unquote(below) if self.scheme in _WEB else below
+            plain = unquote(below) if self.scheme in _WEB else below
+            if below != name and _is_name(plain):
                 found[plain] = entry.get("type") == "directory"
         now = time.monotonic()
         self._listings[address] = now, found
@@ -150,6 +150,11 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in {"s3", "s3a"}:
         return {"config_kwargs": {"connect_timeout": CONNECT_S, "read_timeout": READ_S}}
     return {}
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether a listing names something inside the directory, and not a way out of it."""
+    return text not in {"", ".", ".."} and "/" not in text and not text.startswith(("?", "#"))
 
 
 def _time_ns(found: Mapping[str, Any]) -> int:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import ConfigError
+from sentinel.remote.paths import is_remote
 from sentinel.storage import atomic_write
 from sentinel.verdict import Finding
 
@@ -81,6 +82,8 @@ def write_baseline(file: Path, found: Iterable[tuple[Path, Iterable[Finding]]]) 
 
 
 def _key(file: Path, checkpoint: Path, finding: Finding) -> Key:
+    if is_remote(checkpoint):
+        return path_text(checkpoint), finding.rule
     relative = os.path.relpath(os.path.abspath(checkpoint), os.path.abspath(file.parent))  # noqa: PTH100 - pathlib has no `..` up to another branch
     return path_text(relative.replace(os.sep, "/")), finding.rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -54,5 +55,6 @@ def _why(rule: Rule, columns: Mapping[str, frozenset[str]], unread: frozenset[st
 
 
 def _is_column(name: str, rule: Rule) -> bool:
-    text = " ".join((rule.query or "", rule.where, rule.when)).split()
-    return any(name == word.strip(",.()<>=") and f"{name}(" not in word for word in text)
+    """Tell whether a name stands somewhere in a rule without being called."""
+    text = "\n".join((rule.query or "", rule.where, rule.when))
+    return re.search(rf"\b{name}\b(?!\s*\()", text) is not None

@@ -113,12 +113,16 @@ def assert_same(there: tuple[Judgement, ...], here: tuple[Judgement, ...]) -> No
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_same_verdicts_and_each_row_once(run, tmp_path) -> None:
-    """Checkpoints in portions, on two nodes: what one process says, and the log holds it once."""
-    here = sentinel.scan(run / "out", rules=RULES, settle_s=0)
+def test_the_same_verdicts_and_each_row_once(run, tmp_path, monkeypatch) -> None:
+    """Checkpoints in portions, on two nodes: what one process says, and the log holds it once.
+
+    The nodes were started elsewhere than where the relative path leads from.
+    """
+    monkeypatch.chdir(run)
+    here = sentinel.scan("out", rules=RULES, settle_s=0)
     keep = partial(keep_tensors, tmp_path / "log")
     spread = Spread(RayEngine(), keep, PORTION_BYTES)
-    there = sentinel.scan(run / "out", rules=RULES, settle_s=0, spread=spread)
+    there = sentinel.scan("out", rules=RULES, settle_s=0, spread=spread)
 
     assert_same(there, here)
     assert [one.verdict.level for one in there][-1] == "faulty"

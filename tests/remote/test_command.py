@@ -61,3 +61,14 @@ def test_what_cannot_be_read_is_code_2(uploaded) -> None:
         assert words in ran.stderr
         assert len(ran.stderr.splitlines()) == 1
     assert run(uploaded, "--quick", "--headers").returncode == 2
+
+
+def test_what_is_accepted_at_an_address_stays_accepted(uploaded, tmp_path) -> None:
+    """A baseline holds addresses as they are, from whatever directory it is used."""
+    baseline = str(tmp_path / "accepted.json")
+    assert run(uploaded, "--write-baseline", baseline).returncode == 1
+
+    ran = run(uploaded, "--baseline", baseline)
+
+    assert ran.returncode == 0
+    assert f'"{uploaded}/cat-step00000020.safetensors"' in (tmp_path / "accepted.json").read_text()

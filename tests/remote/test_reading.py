@@ -182,3 +182,18 @@ def test_s3_without_the_right_to_read(monkeypatch, tmp_path) -> None:
     systems.system_of.cache_clear()
     with pytest.raises(InputError, match="no credentials"):
         scan("s3://runs/lora.safetensors")
+
+
+def test_a_listing_leads_nowhere_else(web: FileServer, tmp_path) -> None:
+    """A page of links that names its parent, another host or itself is no way out or round."""
+    inside = tmp_path / "web" / "run"
+    inside.mkdir()
+    small(inside / "lora.safetensors")
+    links = ("..", "../", "./", ".", "%2e%2e/", "//other/x.safetensors", "http://other/y/", "?a")
+    page = "".join(f'<a href="{link}">x</a>' for link in (*links, "lora.safetensors"))
+    (inside / "index.html").write_text(page, encoding="utf-8")
+
+    found = sentinel.scan(f"{web.url}/run", rules=RULES, settle_s=0)
+
+    assert [str(one.checkpoint.path) for one in found] == [f"{web.url}/run/lora.safetensors"]
+    assert all(" /run" in request for request in web.requests)
