@@ -33,6 +33,9 @@ LAYOUTS = (
     "torch/legacy",
     "numpy/npz",
 )
+ALWAYS = {"trainer/diverged", "model/shards", "torch/zip"}
+"""Tried by default; the others are among the slow tests."""
+
 BY_ID = {case.id: case for case in CASES}
 
 
@@ -67,7 +70,10 @@ def written(name: str, place: Path) -> str:
     return str((path if case.named else place / case.id).relative_to(place))
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in LAYOUTS],
+)
 def test_on_s3(name, s3, tmp_path) -> None:
     """Uploaded as it lies, it is found by listing and read in ranges."""
     asked = written(name, tmp_path)
@@ -81,7 +87,14 @@ def test_on_s3(name, s3, tmp_path) -> None:
     assert told(there, place_of("s3://runs")) == told(here, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["trainer/adamw_torch", "model/shards", "torch/zip"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/shards",
+        pytest.param("trainer/adamw_torch", marks=pytest.mark.slow),
+        pytest.param("torch/zip", marks=pytest.mark.slow),
+    ],
+)
 def test_on_a_web_server(name, web: FileServer, tmp_path) -> None:
     """Found by the pages of links that a plain web server writes of its directories."""
     asked = written(name, tmp_path / "web")
