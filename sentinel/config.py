@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from sentinel.alerting import Metrics, Notify, Tracker, Trackers
 from sentinel.errors import ConfigError
 from sentinel.priority import IoClass
 from sentinel.sizes import size_of
@@ -138,6 +139,8 @@ class Config(_Settings):
     ``nice`` and ``ionice`` (`same`, `lowest` or `idle`): how far the processes that read
     checkpoints give way to the training, ``max_read_rate``: how many bytes a second they read
     (unset: as fast as the disk gives them).
+    ``metrics`` says where Prometheus finds the daemon's metrics, ``notify`` who gets messages,
+    ``trackers`` into which of TensorBoard, MLflow and W&B verdicts are written.
     """
 
     state: Path | None = None
@@ -165,6 +168,9 @@ class Config(_Settings):
     nice: Nice = 10
     ionice: IoClass = "lowest"
     max_read_rate: Rate | None = None
+    metrics: Metrics = Metrics()
+    notify: Notify = Notify()
+    trackers: Trackers = ()
 
 
 def load_config(path: Path | None, cwd: Path) -> Config:
@@ -252,6 +258,8 @@ def _resolved(config: Config, directory: Path) -> Config:
             "baseline": absolute(config.baseline) if config.baseline else None,
             "pin_dir": absolute(config.pin_dir) if config.pin_dir else None,
             "rules": rules,
+            "trackers": tuple(one.resolved(directory) for one in config.trackers),
+            "metrics": config.metrics.resolved(directory),
             "hooks": tuple(hook.resolved(directory) for hook in config.hooks),
         }
     )
@@ -261,6 +269,9 @@ _PARTS: dict[int | str, type[BaseModel]] = {
     "rules": RuleSettings,
     "hooks": Hook,
     "exit_codes": ExitCodes,
+    "metrics": Metrics,
+    "notify": Notify,
+    "trackers": Tracker,
 }
 
 _FACTS = {

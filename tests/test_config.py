@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.alerting import Metrics, Notify, Tracker
 from sentinel.config import Config, RuleSettings, default_state_dir, load_config, parse_config
 from sentinel.errors import ConfigError
 from sentinel.supervision import ExitCodes, Hook, filled
@@ -48,6 +49,20 @@ pin_count: 1
 nice: 15
 ionice: idle
 max_read_rate: 200MB
+metrics: {port: 9911, address: 0.0.0.0, file: node/sentinel.prom}
+notify:
+  urls: ["json://${HOOK}", "mailto://u:p@example.org"]
+  events: [faulty, gave_up]
+  group_s: 5
+  per_hour: 3
+  title: "{run} {occasion}"
+  template: "{what}"
+  picture: false
+  timeout_s: 4.5
+trackers:
+  - tensorboard
+  - {to: wandb, directory: wb, project: cats, group: g}
+  - {to: mlflow, uri: "http://h", run_id: r}
 """
 FILE = Path("/u/sentinel.yaml")
 
@@ -130,6 +145,22 @@ def test_everything_can_be_set(tmp_path):
         nice=15,
         ionice="idle",
         max_read_rate=200_000_000,
+        metrics=Metrics(port=9911, address="0.0.0.0", file=file.parent / "node" / "sentinel.prom"),
+        notify=Notify(
+            urls=("json://${HOOK}", "mailto://u:p@example.org"),
+            events=("faulty", "gave_up"),
+            group_s=5.0,
+            per_hour=3,
+            title="{run} {occasion}",
+            template="{what}",
+            picture=False,
+            timeout_s=4.5,
+        ),
+        trackers=(
+            Tracker(to="tensorboard"),
+            Tracker(to="wandb", directory=file.parent / "wb", project="cats", group="g"),
+            Tracker(to="mlflow", uri="http://h", run_id="r"),
+        ),
     )
     assert load_config(None, file.parent) == config
 
@@ -142,6 +173,10 @@ def test_this_file_sets_every_setting():
     assert set(data["rules"]) == set(RuleSettings.model_fields)
     assert {name for hook in data["hooks"] for name in hook} == set(Hook.model_fields)
     assert set(data["exit_codes"]) == set(ExitCodes.model_fields)
+    assert set(data["metrics"]) == set(Metrics.model_fields)
+    assert set(data["notify"]) == set(Notify.model_fields)
+    given = [one for one in data["trackers"] if isinstance(one, dict)]
+    assert {name for one in given for name in one} == set(Tracker.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +231,15 @@ def test_this_file_sets_every_setting():
         ("exit_codes: {gave_up: 143}", "143 should keep its meaning: 2 a wrong call, 3 a bug,"),
         ("hang_after_s: 0", "'hang_after_s' in '{file}:1': it should be greater than 0, not 0"),
         ("hang: kill", "'hang' in '{file}:1': it should be 'report' or 'restart', not 'kill'"),
+        (
+            "notify: {template: '{run} {wat}'}",
+            "'notify.template' in '{file}:1': '{{wat}}' is no field of a message (perhaps '{{wh",
+        ),
+        ("notify:\n  events: [fault]", "'notify.events.0' in '{file}:2': it should be 'faulty'"),
+        ("trackers: [tensorbord]", "'trackers.0.to' in '{file}:1': it should be 'tensorboard',"),
+        ("trackers: [{to: wandb, projekt: a}]", "'trackers.0.projekt' in '{file}:1': there is no"),
+        ("metrics: {prt: 1}", "'metrics.prt' in '{file}:1': there is no such setting; did"),
+        ("metrics: {port: 65536}", "'metrics.port' in '{file}:1': it should be less than or"),
         ("[" * 5000, "configuration in '{file}': it is nested too deep"),
         ("x: &a {y: *a}", "'x' in '{file}:1': there is no such setting"),
     ],

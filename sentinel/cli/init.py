@@ -30,6 +30,9 @@ _COMMENTS = {
     "hang_after_s": "No checkpoint and no line in a log for so long is a hang.",
     "hang": "What `sentinel run` does about a hang: report says it, restart starts it again.",
     "hooks": "What `sentinel watch` may do about a fault; see docs/supervision.md.",
+    "metrics": "Where Prometheus finds its metrics; see docs/metrics.md.",
+    "notify": "Who gets messages about faults and repairs; see docs/notifications.md.",
+    "trackers": "Where verdicts stand beside the training's curves; see docs/trackers.md.",
     "exit_codes": "What `sentinel run` ends with, for whoever starts jobs again.",
     "fail_on": "What makes `sentinel scan` fail: faulty, or suspect already.",
 }
@@ -38,6 +41,9 @@ _EXAMPLES = {
     "state": "./sentinel-state",
     "hang_after_s": 3600.0,
     "hooks": "[{pid_file: train.pid, process: train.py, kill_after_s: 60}]",
+    "metrics": "{port: 9911}",
+    "notify": '{urls: ["${SENTINEL_NOTIFY_URL}"]}',
+    "trackers": "[tensorboard]",
     "exit_codes": "{ended_faulty: 70, gave_up: 75, stopped_by_policy: 76}",
 }
 

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "undo": "Take away what `sentinel repair` wrote, or bring back what was quarantined.",
         "pins": "List, check or drop the copies of good checkpoints that sentinel keeps.",
         "log": "Show a run from the health log, or ask the log in SQL.",
+        "notify": "Send a test message to where messages about runs go.",
         "report": "Make one page to look at of a run: pictures, findings, repairs, commands.",
         "rules": "List, show and test the rules.",
         "completion": "Print the script that makes a shell complete these words.",

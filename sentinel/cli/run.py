@@ -10,6 +10,7 @@ import click
 from sentinel.cli import completing
 from sentinel.cli.options import ANY_PATH, EXISTING, judging, quietly, sparing, stateful
 from sentinel.cli.output import complain
+from sentinel.cli.outside import shown_outside
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -42,6 +43,7 @@ from sentinel.cli.output import complain
     default=None,
     help="Keep copies of the newest good checkpoints, see docs/retention.md.  [default: pin]",
 )
+@shown_outside
 @click.option("--recipe", type=EXISTING, help="A recipe of your own for this trainer.")
 @quietly
 def command(
@@ -55,6 +57,10 @@ def command(
     policy: str | None,
     max_attempts: int | None,
     pin: bool | None,
+    metrics_port: int | None,
+    metrics_address: str | None,
+    metrics_file: Path | None,
+    track: tuple[str, ...],
     recipe: Path | None,
     quiet: bool,
     max_read_rate: str | None,
@@ -90,6 +96,10 @@ def command(
         policy=policy,
         max_attempts=max_attempts,
         pin=pin,
+        metrics_port=metrics_port,
+        metrics_address=metrics_address,
+        metrics_file=_absolute(metrics_file),
+        track=track,
         recipe=_absolute(recipe),
         quiet=quiet,
         max_read_rate=max_read_rate,

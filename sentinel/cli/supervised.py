@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.cli.options import base_of, rules_of, settled, spared
 from sentinel.cli.output import complain, console
+from sentinel.cli.outside import with_outside
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sentinel.repairs.asking import Asked
     from sentinel.repairs.recipes import Recipe
 
-_PATHS = frozenset({"base", "config_path", "state", "log", "recipe", "cwd"})
+_PATHS = frozenset({"base", "config_path", "state", "log", "recipe", "cwd", "metrics_file"})
 _MANY_PATHS = frozenset({"rule_paths", "watched"})
 
 
@@ -42,6 +43,10 @@ class Request:
     policy: str | None = None
     max_attempts: int | None = None
     pin: bool | None = None
+    metrics_port: int | None = None
+    metrics_address: str | None = None
+    metrics_file: Path | None = None
+    track: tuple[str, ...] = ()
     recipe: Path | None = None
     quiet: bool = False
     max_read_rate: str | None = None
@@ -94,6 +99,13 @@ def supervised(request: Request, *, resumes: bool) -> Iterator[Supervisor]:
     given = {name: getattr(request, name) for name in ("policy", "max_attempts", "pin")}
     config = settled(request.config_path, request.state, request.log).model_copy(
         update={name: value for name, value in given.items() if value is not None}
+    )
+    config = with_outside(
+        config,
+        port=request.metrics_port,
+        address=request.metrics_address,
+        file=request.metrics_file,
+        track=request.track,
     )
     own = () if request.recipe is None else (request.recipe,)
     known = recognise(words, load_recipes(own), request.cwd)

@@ -20,6 +20,7 @@ from sentinel.cli.options import (
     stateful,
 )
 from sentinel.cli.output import console, on_screen
+from sentinel.cli.outside import shown_outside, with_outside
 from sentinel.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "report"]),
     help="auto: the hooks of sentinel.yaml act; report: none does.  [default: auto]",
 )
+@shown_outside
 @click.option("--once", is_flag=True, help="Judge what lies there and end.")
 @quietly
 def command(
@@ -52,6 +54,10 @@ def command(
     log: Path | None,
     policy: str | None,
     pin: bool | None,
+    metrics_port: int | None,
+    metrics_address: str | None,
+    metrics_file: Path | None,
+    track: tuple[str, ...],
     once: bool,
     quiet: bool,
     **sparing_options: str | int | None,
@@ -78,6 +84,9 @@ def command(
         config = config.model_copy(update={"pin": pin})
     if policy is not None:
         config = config.model_copy(update={"policy": policy})
+    config = with_outside(
+        config, port=metrics_port, address=metrics_address, file=metrics_file, track=track
+    )
     _refuse_hooks(config)
     roots = tuple(directory.absolute() for directory in directories)
     told = Told(console(), Path.cwd(), quiet_below=config.fail_on if quiet else None)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from sentinel.checkpoint import Base
 from sentinel.config import Config
@@ -16,40 +14,38 @@ from sentinel.daemon.arrivals import Arrivals
 from sentinel.daemon.attending import Attending, InterruptibleReader
 from sentinel.daemon.beginning import Beginning
 from sentinel.daemon.compacting import compacting
+from sentinel.daemon.doing import run_does, watch_does
 from sentinel.daemon.guarding import guarding_directory, guarding_run, is_guarded
-from sentinel.daemon.hanging import Hanging, WatchedHanging, outputs_of
+from sentinel.daemon.hanging import WatchedHanging
 from sentinel.daemon.hooks import Hooks
-from sentinel.daemon.inspector import Inspector, Reader, Runs
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.launching import Launcher
+from sentinel.daemon.observing import observing
+from sentinel.daemon.parts import (
+    fresh_roots,
+    hanging_of,
+    inspector_of,
+    nobody,
+    pin_settings,
+    planner_of,
+    reader_of,
+    unheard,
+)
 from sentinel.daemon.pin_offers import pinning
 from sentinel.daemon.pinned import Pinned
-from sentinel.daemon.pinning import PinSettings
 from sentinel.daemon.places import once_each, places_of, refuse_state_below
-from sentinel.daemon.planning import Planner
 from sentinel.daemon.preflighting import Preflight
-from sentinel.daemon.progress import Progress
 from sentinel.daemon.proving import Prover
 from sentinel.daemon.quarantining import Quarantiner
 from sentinel.daemon.repairing import Repairer
-from sentinel.daemon.runs import SupervisedRuns, WatchedRuns
-from sentinel.daemon.settle import Settling
+from sentinel.daemon.runs import SupervisedRuns, WatchedRuns, runs_below
 from sentinel.daemon.supervise import RunSettings, Supervisor
 from sentinel.daemon.telling import Listener, Teller
 from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
-from sentinel.engines.isolated import IsolatedWorker
-from sentinel.errors import WorkerDiedError
 from sentinel.health.log import HealthLog
-from sentinel.priority import Priority
-from sentinel.repairs.asking import fresh_root
 from sentinel.repairs.pins import PinStore
-from sentinel.rules.baseline import read_baseline
 from sentinel.rules.schema import Rule
-
-Told = TypeVar("Told")
-
-_READING = "sentinel.inspecting"
 
 
 @contextmanager
@@ -75,20 +71,31 @@ def watching(
             stack.enter_context(guarding_directory(places.state, root))
         journal = Journal(places.journal)
         stack.callback(journal.close)
-        inspector = _inspector(
+        inspector = inspector_of(
             journal,
             config=config,
             rules=rules,
-            reader=_reader(stack, config),
+            reader=reader_of(stack, config),
             runs=WatchedRuns(
                 journal, is_guarded=partial(is_guarded, places.state), on_note=on_note
             ),
             base=base,
             on_note=on_note,
         )
+        observed = stack.enter_context(
+            observing(
+                config,
+                journal,
+                runs=tuple(runs_below(plain, journal)),
+                queue=lambda: inspector.pending,
+                does=watch_does(config),
+                on_note=on_note,
+            )
+        )
+        listener, on_event = observed.heard(listener), observed.told(on_event)
         arrivals = stack.enter_context(Arrivals(plain, on_note=on_note))
         log = HealthLog(places.log)
-        merging = stack.enter_context(compacting(log, _runs_below(plain, journal), on_note=on_note))
+        merging = stack.enter_context(compacting(log, runs_below(plain, journal), on_note=on_note))
 
         def teller_of(run_id: str) -> Teller:
             return Teller(log, run_id, on_event, on_note=on_note)
@@ -102,7 +109,7 @@ def watching(
             on_note=on_note,
             cwd=Path.cwd(),
         )
-        for run_id in _runs_below(plain, journal) if wanted else ():
+        for run_id in runs_below(plain, journal) if wanted else ():
             if not is_guarded(places.state, run_id):
                 hooks.begin(run_id)
         listener = hooks.heard(listener)
@@ -116,13 +123,13 @@ def watching(
             pins = stack.enter_context(
                 pinning(
                     PinStore(places.pins),
-                    _pin_settings(config),
+                    pin_settings(config),
                     journal=journal,
-                    teller_of=lambda run_id: Teller(log, run_id, _nobody, on_note=on_note),
+                    teller_of=lambda run_id: Teller(log, run_id, nobody, on_note=on_note),
                     on_note=on_note,
                 )
             )
-            for run_id in _runs_below(plain, journal):
+            for run_id in runs_below(plain, journal):
                 if not is_guarded(places.state, run_id):
                     pins.begin(run_id)
         yield Watch(
@@ -160,17 +167,39 @@ def supervising(
         stack.enter_context(guarding_run(places.state, run_id))
         if settings.told:
             journal.remember_command(run_id, settings.told)
-        watched = once_each((*settings.roots, *_fresh_roots(settings)))
+        watched = once_each((*settings.roots, *fresh_roots(settings)))
         runs = SupervisedRuns(run_id, settings.roots[0], before=journal.attempts(run_id))
         log = HealthLog(places.log)
-        teller = Teller(log, run_id, _unheard(listener), on_note=on_note)
         merging = stack.enter_context(compacting(log, [run_id], on_note=on_note))
+        reader = InterruptibleReader(reader_of(stack, config))
+        inspector = inspector_of(
+            journal,
+            config=config,
+            rules=rules,
+            runs=runs,
+            reader=reader,
+            base=base,
+            on_note=on_note,
+        )
+        observed = stack.enter_context(
+            observing(
+                config,
+                journal,
+                runs=(run_id,),
+                queue=lambda: inspector.pending,
+                does=run_does(settings),
+                on_note=on_note,
+            )
+        )
+        listener = observed.told(unheard(listener))
+        on_judged = merging.heard(observed.heard(unheard(on_judged)))
+        teller = Teller(log, run_id, listener, on_note=on_note)
         store, pins = PinStore(places.pins), None
         if config.pin is not False:
             pins = stack.enter_context(
                 pinning(
                     store,
-                    _pin_settings(config),
+                    pin_settings(config),
                     journal=journal,
                     teller_of=lambda _: teller,
                     on_note=on_note,
@@ -178,21 +207,12 @@ def supervising(
             )
             pins.begin(run_id)
             on_judged = pins.heard(on_judged)
-        reader = InterruptibleReader(_reader(stack, config))
         attending = Attending(
             watched,
-            inspector=_inspector(
-                journal,
-                config=config,
-                rules=rules,
-                runs=runs,
-                reader=reader,
-                base=base,
-                on_note=on_note,
-            ),
+            inspector=inspector,
             reader=reader,
             arrivals=stack.enter_context(Arrivals(watched, on_note=on_note)),
-            on_judged=merging.heard(_unheard(on_judged)),
+            on_judged=on_judged,
         )
         quarantiner = Quarantiner(
             run_id=run_id,
@@ -205,7 +225,7 @@ def supervising(
             run_id=run_id,
             journal=journal,
             teller=teller,
-            planner=_planner(settings),
+            planner=planner_of(settings),
             act_on=settings.act_on,
             max_attempts=settings.max_attempts,
             pinned=Pinned(store, teller),
@@ -241,93 +261,9 @@ def supervising(
             quarantiner=quarantiner,
             beginning=beginning,
             prover=Prover(run_id=run_id, journal=journal, teller=teller, recipe=settings.recipe),
-            hanging=_hanging(settings, config, watched, teller),
+            hanging=hanging_of(settings, config, watched, teller),
             teller=teller,
             on_note=on_note,
         )
         if pins is not None:
             pins.end(run_id)
-
-
-def _pin_settings(config: Config) -> PinSettings:
-    return PinSettings(budget_bytes=config.pin_budget, count=config.pin_count)
-
-
-def _runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
-    """Yield the known runs whose checkpoints lie below one of the directories."""
-    real = [Path(os.path.realpath(root)) for root in roots]
-    for run_id, places in journal.runs().items():
-        if any(place.is_relative_to(root) for place in places for root in real):
-            yield run_id
-
-
-def _nobody(_event: object) -> None:
-    """Listen to events that are only written down."""
-
-
-def _hanging(
-    settings: RunSettings, config: Config, watched: Sequence[Path], teller: Teller
-) -> Hanging:
-    progress = None
-    if config.hang_after_s is not None:
-        outputs = outputs_of(settings.output)
-        progress = Progress(config.hang_after_s, watched, outputs=outputs)
-    then = {"auto": "it is started again", "stop": "it is stopped"}.get(settings.policy)
-    return Hanging(progress, teller, then=then if config.hang == "restart" else None)
-
-
-def _reader(stack: ExitStack, config: Config) -> IsolatedWorker:
-    """Start the process that reads: ready when the first checkpoint comes, and giving way."""
-    priority = Priority(config.nice, config.ionice)
-    worker = stack.enter_context(IsolatedWorker(priority=priority, imports=(_READING,)))
-    with suppress(WorkerDiedError):  # the first checkpoint tells
-        worker.start()
-    return worker
-
-
-def _inspector(
-    journal: Journal,
-    *,
-    config: Config,
-    rules: Sequence[Rule],
-    runs: Runs,
-    reader: Reader,
-    base: Base | None,
-    on_note: Callable[[str], None],
-) -> Inspector:
-    return Inspector(
-        journal=journal,
-        log=HealthLog(places_of(config).log),
-        rules=rules,
-        runs=runs,
-        settling=Settling(settle_s=config.settle_s, torn_after_s=config.torn_after_s),
-        reader=reader,
-        base=base,
-        baseline=read_baseline(config.baseline) if config.baseline else None,
-        bytes_per_s=config.max_read_rate,
-        on_note=on_note,
-        hold_s=2 * config.torn_after_s,
-    )
-
-
-def _fresh_roots(settings: RunSettings) -> tuple[Path, ...]:
-    """Return where the run goes on when its trainer is given fresh directories."""
-    if settings.recipe is None or settings.recipe.resume.into == "same":
-        return ()
-    return (fresh_root(settings.asked.output or settings.roots[0]),)
-
-
-def _planner(settings: RunSettings) -> Planner | None:
-    if settings.recipe is None:
-        return None
-    return Planner(settings.recipe, settings.command, settings.cwd, settings.roots, settings.asked)
-
-
-def _unheard(listener: Callable[[Told], None]) -> Callable[[Told], None]:
-    """Go on guarding the trainer when the terminal that was told about it is gone."""
-
-    def tell(told: Told) -> None:
-        with suppress(OSError):
-            listener(told)
-
-    return tell

@@ -198,12 +198,15 @@ class Beginning:
         if self._reports_only or not asking:
             return None
         if self._settings.policy == "stop":
-            self._say(last, "not started for what was found; the policy is to stop", "begin")
+            told = "not started for what was found; the policy is to stop"
+            self._say(last, told, "begin", end="stopped_by_policy")
             return self._settings.exit_codes.stopped_by_policy
         start = before.start
         if start is not None and any(found.scope == "content" for found in asking):
             where = f"'{path_text(start.checkpoint.path)}', from which it would begin"
-            self._say(last, f"{where}, is {start.verdict.level}; name another", "begin")
+            self._say(
+                last, f"{where}, is {start.verdict.level}; name another", "begin", end="gave_up"
+            )
             return self._settings.exit_codes.gave_up
         if start is not None:  # somewhere else, and no recipe moves a start to there
             return None
@@ -212,11 +215,11 @@ class Beginning:
     def _elsewhere(self, chosen: Judged, last: Attempt | None, where: str) -> Plan | int:
         """Begin from another checkpoint than the one the user's command names."""
         if self._settings.policy == "stop":
-            self._say(last, f"{where}; the policy is to stop", "begin")
+            self._say(last, f"{where}; the policy is to stop", "begin", end="stopped_by_policy")
             return self._settings.exit_codes.stopped_by_policy
         plan = self._repairer.plan_before_start(chosen)
         if isinstance(plan, str):
-            self._say(last, f"{where}; {plan}", "begin")
+            self._say(last, f"{where}; {plan}", "begin", end="gave_up")
             return self._settings.exit_codes.gave_up
         self._say(last, f"{where}; it begins elsewhere", "begin")
         return plan
@@ -228,9 +231,10 @@ class Beginning:
     def _drain(self) -> None:
         self._attending.drain_aloud(self._settings.verdict_timeout_s, self._on_note)
 
-    def _say(self, attempt: Attempt | None, message: str, about: str) -> None:
+    def _say(self, attempt: Attempt | None, message: str, about: str, end: str = "") -> None:
         number = attempt.attempt if attempt else 0
-        self._teller.tell("outcome", message, attempt=number, about=(about,))
+        detail = {"end": end} if end else None
+        self._teller.tell("outcome", message, attempt=number, about=(about,), detail=detail)
 
 
 def own_choice(settings: RunSettings, known: Sequence[Judged]) -> Judged | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sentinel.checkpoint import Checkpoint, path_text
@@ -104,6 +104,14 @@ class SupervisedRuns:
     def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:  # noqa: ARG002
         """Return the attempt that was taken last."""
         return RunRef(self._run_id, self._attempt, self._parent, self._root)
+
+
+def runs_below(roots: Sequence[Path], journal: Journal) -> Iterator[str]:
+    """Yield the known runs whose checkpoints lie below one of the directories."""
+    real = [Path(os.path.realpath(root)) for root in roots]
+    for run_id, places in journal.runs().items():
+        if any(place.is_relative_to(root) for place in places for root in real):
+            yield run_id
 
 
 def _copy_of(attempt: Attempt | None) -> str | None:

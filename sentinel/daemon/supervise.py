@@ -223,7 +223,7 @@ class Supervisor:
         outcome = "faulty" if faulty else HUNG
         self._journal.attempt_ended(attempt, exit_code=None, outcome=outcome)
         if self._settings.policy == "stop" and not asked:
-            return self._end_here(attempt, "the policy is to stop", self._codes.stopped_by_policy)
+            return self._end_here(attempt, "the policy is to stop", "stopped_by_policy")
         plan = self._repairer.plan(attempt, faulty)
         if not isinstance(plan, str):
             self._attending.wait(0 if asked else self._pause_s(attempt))
@@ -232,23 +232,26 @@ class Supervisor:
             if is_gone(plan):
                 plan = self._repairer.plan(attempt, faulty)
         if isinstance(plan, str):
-            return self._end_here(attempt, plan, self._codes.gave_up)
+            return self._end_here(attempt, plan, "gave_up")
         process = self._start_plan(plan)
         self._repairer.close(attempt)
         return process
 
-    def _end_here(self, attempt: Attempt, why: str, code: int) -> int:
+    def _end_here(
+        self, attempt: Attempt, why: str, end: Literal["gave_up", "stopped_by_policy"]
+    ) -> int:
         self._repairer.close(attempt)
-        self._say(attempt, "outcome", why, "end")
-        return code
+        self._say(attempt, "outcome", why, "end", {"end": end})
+        return self._codes.gave_up if end == "gave_up" else self._codes.stopped_by_policy
 
     def _finished(self, attempt: Attempt, end: Ended) -> int:
         newest = next(iter(self._journal.newest(self._run_id, attempt.attempt, limit=1)), None)
         outcome = "faulty" if newest is not None and newest.level == "faulty" else "ended"
         self._journal.attempt_ended(attempt, exit_code=end.code, outcome=outcome)
         told = ended_words(attempt, end, newest, self._settings.recipe)
-        self._say(attempt, "outcome", told, "end")
-        if newest is not None and newest.level in {"faulty", "unreadable"}:
+        is_bad = newest is not None and newest.level in {"faulty", "unreadable"}
+        self._say(attempt, "outcome", told, "end", {"end": "ended_faulty" if is_bad else "ended"})
+        if is_bad:
             return self._codes.ended_faulty
         # An adopted trainer's code is told to nobody but its first parent.
         known = end.code or 0
@@ -259,7 +262,8 @@ class Supervisor:
         process.stop(self._settings.grace_s)
         self._journal.attempt_ended(attempt, exit_code=None, outcome="interrupted")
         name = signal.Signals(number).name
-        self._say(attempt, "outcome", f"{name}: stopped the trainer and ended", "signal")
+        told = f"{name}: stopped the trainer and ended"
+        self._say(attempt, "outcome", told, "signal", {"end": "interrupted"})
         return SIGNALLED + number
 
     def _stand_by(self, why: StateError) -> None:

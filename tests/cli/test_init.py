@@ -67,7 +67,8 @@ def test_every_line_that_is_commented_out_may_be_used(tmp_path, monkeypatch):
     config = load_config(None, tmp_path)
 
     assert [hook.process for hook in config.hooks] == ["train.py"]
-    examples = {"act_on": (), "state": None, "hang_after_s": None, "hooks": ()}
+    names = ("act_on", "state", "hang_after_s", "hooks", "metrics", "notify", "trackers")
+    examples = {name: getattr(Config(), name) for name in names}
     assert config.model_copy(update=examples) == Config()
 
 
