@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from sentinel.reports.subjects import Subject, gravest_first, sentence
+from sentinel.reports.subjects import Subject, gravest_first, not_whole, sentence
 from sentinel.reports.words import path_words, shown
 from sentinel.verdict import Severity
 
@@ -30,6 +30,9 @@ def to_github(subjects: Sequence[Subject], base_dir: Path) -> str:
 def _commands(subjects: Sequence[Subject], base_dir: Path) -> Iterator[str]:
     if not subjects:
         yield "::error title=sentinel::no checkpoint was found, so nothing is known to be good"
+    partly = not_whole(subjects)
+    if partly:
+        yield f"::notice title=sentinel::{_data(partly)}"
     for subject, found in gravest_first(subjects):
         file = _property(path_words(subject.place(found), base_dir))
         title = _property(f"{found.rule}: {subject.verdict.level}")

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from sentinel.reports.subjects import Subject, alarms, sentence
+from sentinel.reports.subjects import Subject, alarms, not_whole, sentence
 from sentinel.reports.words import path_words, shown
 from sentinel.rules.schema import Rule
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding
@@ -33,9 +33,13 @@ def to_junit(
     by_directory = sorted(subjects, key=lambda one: str(one.path.parent))
     for directory, group in groupby(by_directory, key=lambda one: one.path.parent):
         suite = ET.SubElement(top, "testsuite", name=_text(_directory_words(directory, base_dir)))
-        for subject in group:
+        told = list(group)
+        for subject in told:
             suite.extend(_cases(subject, rules, base_dir, fail_on))
         whole += _counted(suite)
+        partly = not_whole(told)
+        if partly:
+            ET.SubElement(suite, "system-out").text = _text(partly)
     if not subjects:
         suite = ET.SubElement(top, "testsuite", name="sentinel")
         case = ET.SubElement(suite, "testcase", classname="sentinel", name="checkpoints")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sentinel.reports.subjects import Subject, sentence
+from sentinel.reports.subjects import Subject, not_whole, sentence
 from sentinel.reports.words import path_words, shown
 from sentinel.verdict import Level
 
@@ -33,6 +33,9 @@ def to_markdown(subjects: Sequence[Subject], base_dir: Path) -> str:
     bad = [one for one in ordered if one.verdict.findings]
     good = [one for one in ordered if not one.verdict.findings]
     parts = [f"### Sentinel: {_summary(subjects)}\n"]
+    partly = not_whole(subjects)
+    if partly:
+        parts.append(f"{_escaped(partly)}\n")
     if bad:
         parts.append(_HEAD + _fitting([_row(one, base_dir) for one in bad], MAX_CHARS * 2 // 3))
     if good:

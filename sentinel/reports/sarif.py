@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from sentinel import __version__
 from sentinel.health.plain import plain
-from sentinel.reports.subjects import Subject, gravest_first, sentence
+from sentinel.reports.subjects import Subject, gravest_first, not_whole, sentence
 from sentinel.reports.words import path_words, shown
 from sentinel.rules.schema import Rule
 from sentinel.verdict import Finding, NotEvaluated, Severity
@@ -58,6 +58,9 @@ def to_sarif(
     if len(results) > MAX_RESULTS:
         said = f"{len(results) - MAX_RESULTS} of {len(results)} findings are left out, the mildest"
         notes.insert(0, {"level": "warning", "message": {"text": said}})
+    partly = not_whole(subjects)
+    if partly:
+        notes.insert(0, {"level": "warning", "message": {"text": partly}})
     if not subjects:
         said = "no checkpoint was found, so nothing is known to be good"
         notes.insert(0, {"level": "error", "message": {"text": said}})

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sentinel.reports.entries import ScanEntry
-from sentinel.reports.words import origin_words, remedy_words, shown
+from sentinel.reports.words import origin_words, remedy_words, shown, skipped_words
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, Level, Verdict
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Subject:
 
     ``file_of`` tells the file of a tensor by its name and of a fault by its sentence, ``files``
     one of each part, both relative to ``root``; a configuration has neither and is its own file.
+    ``unread`` tells what less than a whole look left out.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Subject:
     root: Path
     file_of: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     files: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unread: str | None = None
 
     def place(self, finding: Finding) -> Path:
         """Return the file that a finding is about, the whole subject when none is known."""
@@ -75,6 +77,7 @@ def _of_entry(entry: ScanEntry) -> Subject:
         {one.name: one.member for one in checkpoint.tensors if one.name in wanted}
         | {one.message: one.member for one in checkpoint.faults},
         files,
+        skipped_words(entry.skipped) if entry.skipped else None,
     )
 
 
@@ -82,6 +85,14 @@ def gravest_first(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Findin
     """Yield every finding, the gravest first: what shows only some shows those."""
     told = [(subject, found) for subject in subjects for found in subject.verdict.findings]
     yield from sorted(told, key=lambda one: -LEVELS.index(LEVEL_OF[one[1].severity]))
+
+
+def not_whole(subjects: Sequence[Subject]) -> str | None:
+    """Return a sentence that some of what is told was not looked at whole, None when all was."""
+    partly = [one for one in subjects if one.unread]
+    if not partly:
+        return None
+    return f"{len(partly)} of {len(subjects)} were not read whole: {partly[0].unread}"
 
 
 def fails(level: Level, fail_on: str) -> bool:

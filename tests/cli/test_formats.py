@@ -295,6 +295,22 @@ def test_nothing_found_is_no_success(sentinel, here, form):
 
 
 @pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("form", FORMS[2:])
+def test_a_quick_look_is_told_as_one(sentinel, form):
+    """What was not read whole is said, in whichever form; a whole look says nothing of it."""
+    quick = sentinel("scan", "out/checkpoint-20", "--quick", "--format", form).out
+    whole = sentinel("scan", "out/checkpoint-20", "--format", form).out
+
+    assert "1 of 1 were not read whole" in quick
+    assert "were not read whole" not in whole
+    if form == "sarif":
+        (note, *_) = sarif(quick)["invocations"][0]["toolExecutionNotifications"]
+        assert note["level"] == "warning"
+    if form == "junit":
+        assert junitparser.JUnitXml.fromstring(quick.encode()).tests > 0
+
+
+@pytest.mark.usefixtures("tree")
 def test_one_scan_in_several_forms(sentinel):
     """--also writes to files what --format would print, and leaves what is printed alone."""
     wanted = [f"--also={form}=made/{form}" for form in FORMS[1:]]
