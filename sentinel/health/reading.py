@@ -40,7 +40,9 @@ def read_run(root: Path, run_id: str) -> RunLog:
             (run_id,),
         )
         events = fetch(
-            connection, "SELECT * FROM events WHERE run_id = ? ORDER BY events.at", (run_id,)
+            connection,
+            "SELECT * FROM events WHERE run_id = ? ORDER BY events.at, event_id",
+            (run_id,),
         )
         return RunLog(checkpoint_rows(checkpoints), event_rows(events))
 

@@ -47,8 +47,8 @@ def to_inline_svg(spec: Mapping[str, object], name: str, *, one_image: bool = Fa
 
     ``name`` keeps its ids apart from those of other drawings in the page. Each mark has its
     description as a label; ``one_image`` makes the whole a single image for a screen reader, for
-    drawings of very many marks, and keeps the descriptions as ``data-tip``. The drawing takes the
-    width there is, never more than it was drawn for.
+    drawings of very many marks, and keeps the descriptions as ``data-tip``. The page's
+    style makes it no wider than there is room.
     """
     svg = _DEFINED.sub(rf"\g<1>{name}-\g<2>", _svg(spec))
     if one_image:
@@ -58,10 +58,7 @@ def to_inline_svg(spec: Mapping[str, object], name: str, *, one_image: bool = Fa
 
     def opening(match: re.Match[str]) -> str:
         rest, width, height = match.groups()
-        return (
-            f'<svg {rest}role="{role}" aria-label="{said}" width="{width}" height="{height}"'
-            f' style="max-width:100%;height:auto;overflow:visible"'
-        )
+        return f'<svg {rest}role="{role}" aria-label="{said}" width="{width}" height="{height}"'
 
     return _SIZE.sub(opening, svg, count=1)
 

@@ -19,7 +19,7 @@
     tip.style.top = event.pageY + 16 + "px";
   });
   document.addEventListener("pointerleave", () => { tip.hidden = true; });
-  for (const item of document.querySelectorAll(".commands li")) {
+  const dress = (item) => {
     const code = item.querySelector("code");
     const button = document.createElement("button");
     button.type = "button";
@@ -36,5 +36,9 @@
       }
     });
     item.append(button);
-  }
+  };
+  const dressAll = (root) => { root.querySelectorAll(".commands li").forEach(dress); };
+  dressAll(document);
+  // A live page says so when it has put something new into itself.
+  document.addEventListener("sentinel-swapped", (event) => { tip.hidden = true; dressAll(event.target); });
 })();
