@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "log": "Show a run from the health log, or ask the log in SQL.",
         "notify": "Send a test message to where messages about runs go.",
         "report": "Make one page to look at of a run: pictures, findings, repairs, commands.",
+        "ui": "Show all runs on a live page, read-only, while they train.",
         "rules": "List, show and test the rules.",
         "completion": "Print the script that makes a shell complete these words.",
         "doctor": "Tell what this machine can do, and what is known to go wrong on it.",

@@ -6,7 +6,7 @@ files is switched off altogether, so a query can neither write nor read anything
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,15 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # Python variables of the caller are no tables
     "temp_directory": "",  # a large sort would otherwise spill into the working directory
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the machine a query may take: ``memory`` in DuckDB's words ("512MB")."""
+
+    memory: str
+    threads: int
+
 
 _RUN = pa.field("run_id", pa.string())
 _MERGE_RETRIES = 6
@@ -71,10 +80,13 @@ def read(
     root: Path,
     ask: Callable[[duckdb.DuckDBPyConnection], _Answer],
     run_id: str | None = None,
+    *,
+    limits: Limits | None = None,
 ) -> _Answer:
     """Return ``ask(connection)``, asked again when parts were merged away meanwhile.
 
     With ``run_id`` the views hold that run alone: the files of no other are looked at.
+    Beyond ``limits`` a query raises duckdb.OutOfMemoryException.
     """
     for number in range(_MERGE_RETRIES):
         runs = () if number < _PATIENCE else _runs(root, run_id)
@@ -83,7 +95,7 @@ def read(
                 snapshot = Snapshot.of(root, run_id)
             except FileNotFoundError:
                 continue  # merged away between listing and opening
-            with _connect(snapshot) as connection:
+            with _connect(snapshot, limits) as connection:
                 try:
                     return ask(connection)
                 except (duckdb.Error, OSError):
@@ -107,6 +119,20 @@ def fetch(
             "query", fact="the statement answers nothing", todo="the log is read only: use SELECT"
         )
     return relation.to_arrow_table()
+
+
+def fetch_from(
+    tables: Mapping[str, pa.Table],
+    query: str,
+    parameters: tuple[object, ...] = (),
+    *,
+    limits: Limits | None = None,
+) -> pa.Table:
+    """Return the answer to a query over some tables, by a connection as locked as the log's."""
+    with duckdb.connect(config=_LOCKED | _budget(limits)) as connection:
+        for name, table in tables.items():
+            connection.register(name, table)
+        return fetch(connection, query, parameters)
 
 
 def sql(root: Path, query: str) -> pa.Table:
@@ -147,8 +173,8 @@ def _parts(root: Path, dataset: Dataset, run_id: str | None) -> list[str]:
     return sorted(str(path) for path in (root / dataset.name).glob(f"run_id={runs}/*.parquet"))
 
 
-def _connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config=_LOCKED)
+def _connect(snapshot: Snapshot, limits: Limits | None = None) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config=_LOCKED | _budget(limits))
     connection.execute("SET TimeZone = 'UTC'")
     for dataset, parts in zip(DATASETS, snapshot.datasets, strict=True):
         connection.register(f"{dataset.name}_parts", parts)
@@ -159,6 +185,10 @@ def _connect(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     )
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _budget(limits: Limits | None) -> dict[str, str | bool | int | float | list[str]]:
+    return {} if limits is None else {"memory_limit": limits.memory, "threads": limits.threads}
 
 
 def _view(dataset: Dataset, where: str = "") -> str:

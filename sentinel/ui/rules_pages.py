@@ -1,0 +1,70 @@
+"""The catalogue: all rules, and the page of each."""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup, escape
+
+from sentinel.reports.words import remedy_words
+from sentinel.rules.schema import AtLeast, Rule
+from sentinel.ui.look import Look
+from sentinel.ui.pages import Asked, NotThereError, Page, Part
+from sentinel.verdict import LEVEL_OF
+
+PARAMETERS = ("severity", "scope", "q")
+SEVERITIES = ("critical", "unreadable", "warning", "info")
+SCOPES = ("content", "run")
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def rules_page(look: Look, asked: Asked) -> Page:
+    """Return the page of all rules that the filters leave."""
+    severity, scope = asked.choice("severity", SEVERITIES), asked.choice("scope", SCOPES)
+    text = asked["q"].lower()
+    rules = [
+        rule
+        for rule in sorted(look.rules.values(), key=lambda rule: rule.id)
+        if severity in {"", rule.severity}
+        and scope in {"", rule.scope}
+        and text in f"{rule.id} {rule.title} {rule.page.what}".lower()
+    ]
+    controls = look.render(
+        "rules_filter.html", asked=asked, severities=SEVERITIES, scopes=SCOPES
+    )
+    table = look.render("rules.html", rules=rules, total=len(look.rules))
+    return Page("Rules", "rules", (Part("controls", controls), Part("rules", table)))
+
+
+def rule_page(look: Look, asked: Asked, rule_id: str) -> Page:  # noqa: ARG001 - pages are asked alike
+    """Return the page of a rule; raises NotThereError for one that is not in the catalogue."""
+    rule = look.rules.get(rule_id)
+    if rule is None:
+        raise NotThereError(
+            f"rule '{rule_id}'", fact="is not in the catalogue", todo="see the list of all rules"
+        )
+    html = look.render(
+        "rule.html",
+        rule=rule,
+        level=LEVEL_OF[rule.severity],
+        what=_prose(rule.page.what),
+        why=_prose(rule.page.why),
+        fix=_prose(rule.page.fix),
+        remedy=remedy_words(rule.remedy.model_dump(exclude_none=True)),
+        match=_match(rule),
+        fires=[one.name for one in rule.examples if one.fires],
+        quiet=[one.name for one in rule.examples if not one.fires],
+    )
+    return Page(rule.title, "rules", (Part("rule", html),))
+
+
+def _match(rule: Rule) -> str:
+    if isinstance(rule.match, AtLeast):
+        return f"at least {rule.match.at_least:.0%} of the rows"
+    return {"any": "any row", "all": "all rows"}[rule.match]
+
+
+def _prose(text: str) -> Markup:
+    """Return a page's text as HTML: escaped, and what stands in backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
