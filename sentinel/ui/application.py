@@ -8,25 +8,28 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import duckdb
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sentinel import __version__
 from sentinel.errors import SentinelError
 from sentinel.ui import checkpoint_page, events_page, rules_pages, run_page, runs_page
-from sentinel.ui.door import Door, Rules
+from sentinel.ui.door import Door, Entry
 from sentinel.ui.kept_pages import Kept, KeptPages
 from sentinel.ui.look import Look
 from sentinel.ui.news import News, TooManyStreamsError
 from sentinel.ui.pages import NotThereError, Page, Part, asked
 from sentinel.ui.static import Static
 from sentinel.ui.watching import Watch
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 HAVE = "sentinel-have"
 """The header in which a page says which parts it has: `name=version`, with commas between."""
@@ -41,13 +44,13 @@ _LOG = logging.getLogger(__name__)
 class Application:
     """The pages of one health log. ``end`` lets every open stream end."""
 
-    def __init__(self, look: Look, rules: Rules, *, static: Static, news: News) -> None:
+    def __init__(self, look: Look, entry: Entry, *, static: Static, news: News) -> None:
         self._look = look
         self._static = static
         self._news = news
         self._kept = KeptPages(news)
         self._watch = Watch(look.log)
-        self.asgi = Door(self._starlette(), rules, self.refuse)
+        self.asgi = Door(self._starlette(), entry, self.refuse)
 
     def _starlette(self) -> Starlette:
         pages: tuple[tuple[str, Callable[..., Page], Iterable[str]], ...] = (
@@ -68,7 +71,7 @@ class Application:
         return Starlette(
             routes=routes,
             lifespan=self._lifespan,
-            exception_handlers={HTTPException: self._failed, Exception: self._failed},
+            exception_handlers={HTTPException: self._not_routed},
         )
 
     @contextlib.asynccontextmanager
@@ -94,7 +97,10 @@ class Application:
             question = asked(request.url.path, request.query_params, known)
             names = request.path_params
             key = question.key
-            kept = await self._kept.page(key, lambda: make(self._look, question, **names))
+            try:
+                kept = await self._kept.page(key, lambda: make(self._look, question, **names))
+            except Exception as error:  # noqa: BLE001 - whatever it is, a reader gets a sentence
+                return self._failed(error)
             have = request.headers.get(HAVE)
             html = self._whole(kept) if have is None else self._parts(kept, _had(have))
             return HTMLResponse(html, headers={"cache-control": "no-store", "vary": HAVE})
@@ -115,6 +121,8 @@ class Application:
         return self._look.render("parts.html", parts=parts, title=kept.page.title)
 
     async def _live(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         since = request.headers.get("last-event-id") or request.query_params.get("since", "")
         try:
             stream = self._news.open(since)
@@ -131,13 +139,14 @@ class Application:
         kept = "public, max-age=31536000, immutable"
         return Response(file.data, media_type=file.kind, headers={"cache-control": kept})
 
-    async def _failed(self, request: Request, error: Exception) -> Response:  # noqa: ARG002 - by Starlette
+    async def _not_routed(self, request: Request, error: Exception) -> Response:  # noqa: ARG002 - by Starlette
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        return self.refuse(status, HTTPStatus(status).phrase, "There is no such page.")
+
+    def _failed(self, error: Exception) -> Response:
         """Return a page of one sentence about whatever went wrong."""
         if isinstance(error, NotThereError):
             return self.refuse(404, "Not there", f"{error}.")
-        if isinstance(error, HTTPException):
-            words = HTTPStatus(error.status_code).phrase
-            return self.refuse(error.status_code, words, "There is no such page.")
         if isinstance(error, duckdb.OutOfMemoryException):
             said = "This question needs more memory than a page may take; ask for less."
             return self.refuse(503, "Too much", said)

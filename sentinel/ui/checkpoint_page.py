@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
@@ -25,9 +26,11 @@ from sentinel.ui.tensor_lines import COLUMNS, PARAMETERS, STATES, tensor_lines
 
 __all__ = ["PARAMETERS", "checkpoint_page"]
 
+_ID = re.compile(r"[0-9a-f]{32}")
 _BESIDE = """
 WITH placed AS (
-    SELECT checkpoint_id, lag(checkpoint_id) OVER way AS before, lead(checkpoint_id) OVER way AS after
+    SELECT checkpoint_id, lag(checkpoint_id) OVER way AS before,
+           lead(checkpoint_id) OVER way AS after
     FROM checkpoints WHERE run_id = ?
     WINDOW way AS (ORDER BY attempt, seq)
 )
@@ -37,14 +40,15 @@ SELECT before, after FROM placed WHERE checkpoint_id = ?
 
 def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -> Page:
     """Return the page of a checkpoint; raises NotThereError for one the log does not know."""
-    known = earlier(look.log, run_id, [checkpoint_id]).get(checkpoint_id)
+    also = [checkpoint_id] if _ID.fullmatch(checkpoint_id) else []
+    run = telling(look, run_id, also=also).run
+    known = earlier(look.log, run_id, also).get(checkpoint_id)
     if known is None:
         raise NotThereError(
-            f"checkpoint '{checkpoint_id}'",
+            f"checkpoint '{shown(checkpoint_id)}'",
             fact="is not in the health log of this run",
             todo="see the run's list of checkpoints",
         )
-    run = telling(look, run_id, also=[checkpoint_id]).run
     row = run.by_id[checkpoint_id]
     beside = look.ask(_BESIDE, run_id, checkpoint_id)[0]
     figure = exponents_figure(known.tensors)

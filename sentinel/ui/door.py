@@ -46,11 +46,9 @@ _ALLOWED = ("GET", "HEAD")
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?")
 _COOKIE = "sentinel-ui"
 
-Refuse = "Callable[[int, str, str], Response]"
-
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Entry:
     """Who may come in: ``names`` by which this server may be asked for, besides addresses.
 
     ``only_loopback`` allows the loopback's addresses alone. Without a ``token`` everybody may come.
@@ -61,8 +59,8 @@ class Rules:
     token: str | None
 
     @classmethod
-    def of(cls, host: str, names: Iterable[str], token: str | None) -> Rules:
-        """Return the rules of a server that listens at ``host``."""
+    def of(cls, host: str, names: Iterable[str], token: str | None) -> Entry:
+        """Return who may come in to a server that listens at ``host``."""
         allowed = {name.casefold() for name in names} | LOOPBACK_NAMES
         if is_loopback(host):
             return cls(frozenset(allowed), only_loopback=True, token=token)
@@ -105,10 +103,10 @@ class Door:
     """Lets requests through to an application, or refuses them with a page of one sentence."""
 
     def __init__(
-        self, app: ASGIApp, rules: Rules, refuse: Callable[[int, str, str], Response]
+        self, app: ASGIApp, entry: Entry, refuse: Callable[[int, str, str], Response]
     ) -> None:
         self._app = app
-        self._rules = rules
+        self._entry = entry
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +135,7 @@ class Door:
         """Return what is said at the door, None for a request that may go in."""
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or not self._rules.knows(hosts[0]):
+        if len(hosts) != 1 or not self._entry.knows(hosts[0]):
             return self._refuse(
                 400,
                 "Not this name",
@@ -148,15 +146,15 @@ class Door:
             answer = self._refuse(405, "Nothing is changed here", "Only GET and HEAD are answered.")
             answer.headers["allow"] = ", ".join(_ALLOWED)
             return answer
-        return None if self._rules.token is None else self._checked(scope)
+        return None if self._entry.token is None else self._checked(scope)
 
     def _checked(self, scope: Scope) -> Response | None:
         query = scope["query_string"].decode("latin-1")
         given = parse_qsl(query, keep_blank_values=True, max_num_fields=50)
         tokens = [value for name, value in given if name == TOKEN]
-        if tokens and self._rules.opens(tokens[0]):
+        if tokens and self._entry.opens(tokens[0]):
             return self._welcome(scope["path"], [pair for pair in given if pair[0] != TOKEN])
-        if self._rules.opens(_bearer(scope)) or self._rules.remembers(_cookie(scope)):
+        if self._entry.opens(_bearer(scope)) or self._entry.remembers(_cookie(scope)):
             return None
         answer = self._refuse(
             401,
@@ -179,7 +177,7 @@ class Door:
             f'<meta http-equiv=refresh content="0; url={_quoted(place)}">'
             f'<p><a href="{_quoted(place)}">Go on</a></p>'
         )
-        answer.set_cookie(_COOKIE, self._rules.cookie, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(_COOKIE, self._entry.cookie, httponly=True, samesite="strict", path="/")
         answer.headers["cache-control"] = "no-store"
         return answer
 

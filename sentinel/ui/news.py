@@ -53,7 +53,7 @@ class News:
         return f"{self.boot}-{self._number}"
 
     def version(self, watches: str) -> int:
-        """Return when that changed last which a page watches: a run, "*" for any, "" for nothing."""
+        """Return when what a page watches changed last: a run, "*" for any, "" for nothing."""
         if watches == "*":
             return self._number
         return self._last.get(watches, 0) if watches else 0
@@ -84,9 +84,7 @@ class News:
         self._streams += 1
         return self._stream(since)
 
-    async def _stream(
-        self, since: str
-    ) -> AsyncIterator[tuple[str, frozenset[str] | None] | None]:
+    async def _stream(self, since: str) -> AsyncIterator[tuple[str, frozenset[str] | None] | None]:
         try:
             boot, _, told = since.partition("-")
             is_ours = boot == self.boot and told.isascii() and told.isdecimal()

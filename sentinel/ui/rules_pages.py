@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
-from markupsafe import Markup, escape
-
-from sentinel.reports.words import remedy_words
+from sentinel.reports.words import remedy_words, shown
 from sentinel.rules.schema import AtLeast, Rule
 from sentinel.ui.look import Look
+from sentinel.ui.markup import prose
 from sentinel.ui.pages import Asked, NotThereError, Page, Part
 from sentinel.verdict import LEVEL_OF
 
 PARAMETERS = ("severity", "scope", "q")
 SEVERITIES = ("critical", "unreadable", "warning", "info")
 SCOPES = ("content", "run")
-
-_CODE = re.compile(r"`([^`]+)`")
 
 
 def rules_page(look: Look, asked: Asked) -> Page:
@@ -30,9 +25,7 @@ def rules_page(look: Look, asked: Asked) -> Page:
         and scope in {"", rule.scope}
         and text in f"{rule.id} {rule.title} {rule.page.what}".lower()
     ]
-    controls = look.render(
-        "rules_filter.html", asked=asked, severities=SEVERITIES, scopes=SCOPES
-    )
+    controls = look.render("rules_filter.html", asked=asked, severities=SEVERITIES, scopes=SCOPES)
     table = look.render("rules.html", rules=rules, total=len(look.rules))
     return Page("Rules", "rules", (Part("controls", controls), Part("rules", table)))
 
@@ -42,15 +35,17 @@ def rule_page(look: Look, asked: Asked, rule_id: str) -> Page:  # noqa: ARG001 -
     rule = look.rules.get(rule_id)
     if rule is None:
         raise NotThereError(
-            f"rule '{rule_id}'", fact="is not in the catalogue", todo="see the list of all rules"
+            f"rule '{shown(rule_id)}'",
+            fact="is not in the catalogue",
+            todo="see the list of all rules",
         )
     html = look.render(
         "rule.html",
         rule=rule,
         level=LEVEL_OF[rule.severity],
-        what=_prose(rule.page.what),
-        why=_prose(rule.page.why),
-        fix=_prose(rule.page.fix),
+        what=prose(rule.page.what),
+        why=prose(rule.page.why),
+        fix=prose(rule.page.fix),
         remedy=remedy_words(rule.remedy.model_dump(exclude_none=True)),
         match=_match(rule),
         fires=[one.name for one in rule.examples if one.fires],
@@ -63,8 +58,3 @@ def _match(rule: Rule) -> str:
     if isinstance(rule.match, AtLeast):
         return f"at least {rule.match.at_least:.0%} of the rows"
     return {"any": "any row", "all": "all rows"}[rule.match]
-
-
-def _prose(text: str) -> Markup:
-    """Return a page's text as HTML: escaped, and what stands in backticks as code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before

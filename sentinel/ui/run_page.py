@@ -42,7 +42,7 @@ def run_page(look: Look, asked: Asked, run_id: str) -> Page:
     }
     checkpoints = Part("checkpoints", _checkpoints(look, asked, told.run))
     parts = [Part("head", head), *sections.values()]
-    parts.insert(1 + SECTIONS.index("findings"), checkpoints)
+    parts.insert(2 + SECTIONS.index("findings"), checkpoints)
     state: Any = content["state"]
     return Page(f"{state.word}: {content['name']}", "runs", tuple(parts), watches=run_id)
 

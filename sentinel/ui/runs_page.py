@@ -113,9 +113,7 @@ def runs_page(look: Look, asked: Asked) -> Page:
     return Page("Runs", "runs", parts, watches="*")
 
 
-def _line(
-    row: Mapping[str, Any], training: frozenset[str], sparks: Mapping[str, Spark]
-) -> RunLine:
+def _line(row: Mapping[str, Any], training: frozenset[str], sparks: Mapping[str, Spark]) -> RunLine:
     run_id, newest = str(row["run_id"]), row["newest"] or {}
     path = PurePath(str(newest.get("path") or ""))
     ended = "ended" if row["has_ended"] else ""

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import webbrowser
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from sentinel.errors import ConfigError
 from sentinel.reports.picture.templates import PAGE_FILES, environment
 from sentinel.rules.schema import Rule
 from sentinel.ui.application import Application
-from sentinel.ui.door import Rules, is_loopback
+from sentinel.ui.door import Entry, is_loopback
 from sentinel.ui.drawings import Drawings
 from sentinel.ui.look import Look
+from sentinel.ui.markup import dotted
 from sentinel.ui.news import News
 from sentinel.ui.static import UI_FILES, Static
 
@@ -62,6 +63,7 @@ def serve(
             todo="give --token-file or SENTINEL_UI_TOKEN, or stay at 127.0.0.1",
         )
     templates = environment(UI_FILES, PAGE_FILES)
+    templates.filters["dotted"] = dotted
     look = Look(log, journal, rules, options, templates, Drawings())
     with _listening(serving) as listening:
         asyncio.run(_serve(look, serving, listening, on_ready))
@@ -71,8 +73,8 @@ async def _serve(
     look: Look, serving: Serving, listening: socket.socket, on_ready: Callable[[str], None]
 ) -> None:
     news = News()
-    doors = Rules.of(serving.host, serving.names, serving.token)
-    app = Application(look, doors, static=Static(), news=news)
+    entry = Entry.of(serving.host, serving.names, serving.token)
+    app = Application(look, entry, static=Static(), news=news)
     config = uvicorn.Config(
         app.asgi,
         http="h11",

@@ -35,8 +35,9 @@ def spark_of(losses: Sequence[float | None], levels: Sequence[str]) -> Spark:
     known = [(n, loss) for n, loss in enumerate(losses) if loss is not None]
     low, high = (min((v for _, v in known), default=0), max((v for _, v in known), default=0))
     span = (high - low) or 1.0
+    rise = _LINE_BOTTOM - _LINE_TOP
     points = [
-        f"{step * (n + 0.5):.1f},{_LINE_BOTTOM - (loss - low) / span * (_LINE_BOTTOM - _LINE_TOP):.1f}"
+        f"{step * (n + 0.5):.1f},{_LINE_BOTTOM - (loss - low) / span * rise:.1f}"
         for n, loss in known
     ]
     marks = tuple(

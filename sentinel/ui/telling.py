@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from sentinel.health.query import fetch, read
 from sentinel.health.reading import checkpoint_rows, event_rows
 from sentinel.reports.picture.told import Told
+from sentinel.reports.words import shown
 from sentinel.ui.look import LIMITS, Look
 from sentinel.ui.pages import NotThereError
 from sentinel.verdict import LEVELS
@@ -20,6 +22,8 @@ MOST_TOLD = 2000
 """Checkpoints of a run that are read whole; of a longer one, of each stretch the gravest."""
 
 _MOST_EVENTS = 20_000
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CHOSEN = """
 WITH placed AS (
@@ -69,9 +73,13 @@ def telling(look: Look, run_id: str, *, also: Sequence[str] = ()) -> TellingRun:
 
     Raises NotThereError for a run that the log does not know.
     """
+    if not _RUN_ID.fullmatch(run_id):
+        raise _not_there(run_id)
 
     def ask(connection: duckdb.DuckDBPyConnection) -> TellingRun:
-        counted = fetch(connection, "SELECT count(*) AS n FROM checkpoints WHERE run_id = ?", (run_id,))
+        counted = fetch(
+            connection, "SELECT count(*) AS n FROM checkpoints WHERE run_id = ?", (run_id,)
+        )
         count = int(counted["n"][0].as_py())
         whole = count <= MOST_TOLD
         chosen: list[str] = []
@@ -84,7 +92,11 @@ def telling(look: Look, run_id: str, *, also: Sequence[str] = ()) -> TellingRun:
 
     told = read(look.log, ask, limits=LIMITS)
     if not told.run.rows and not told.run.events:
-        raise NotThereError(
-            f"run '{run_id}'", fact="is not in the health log", todo="see the list of all runs"
-        )
+        raise _not_there(run_id)
     return told
+
+
+def _not_there(run_id: str) -> NotThereError:
+    return NotThereError(
+        f"run '{shown(run_id)}'", fact="is not in the health log", todo="see the list of all runs"
+    )

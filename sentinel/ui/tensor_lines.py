@@ -117,7 +117,7 @@ def _line(row: Mapping[str, Any]) -> TensorLine:
         shown(row["tensor"]),
         shown(row["role"]),
         shown(row["dtype"]),
-        "×".join(map(str, shape)) if shape else "scalar" if shape is not None else "",
+        " x ".join(map(str, shape)) if shape else "scalar" if shape is not None else "",
         f"{row['not_finite']:,}" if row["not_finite"] else "",
         _share(row["zero_share"]),
         _number(row["rms"]),

@@ -35,7 +35,9 @@ class Watch:
         """
         stamps, fresh = self._look()
         before = self._known
-        changed = {run for run, dataset in stamps if stamps[run, dataset] != before.get((run, dataset))}
+        changed = {
+            run for run, dataset in stamps if stamps[run, dataset] != before.get((run, dataset))
+        }
         gone = {run for run, dataset in before if (run, dataset) not in stamps}
         named = frozenset(changed | gone | self._fresh)
         self._known, self._fresh = stamps, fresh & frozenset(changed | gone)

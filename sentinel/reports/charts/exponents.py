@@ -30,7 +30,8 @@ def exponents_chart(bars: Sequence[ExponentBar], theme: Theme) -> dict[str, obje
          "says": f"{count} with {words} from 2^{bar.exponent} ({2.0**bar.exponent:.2g})"}
         for bar in bars
         for sign, count, kind, words in (
-            (1, bar.usual, "usual", "root mean square"), (-1, bar.largest, "largest", "largest value")
+            (1, bar.usual, "usual", "root mean square"),
+            (-1, bar.largest, "largest", "largest value"),
         )
         if count
     ]  # fmt: skip
@@ -84,9 +85,7 @@ def _limits(ends: Sequence[int], across: object, theme: Theme) -> dict[str, obje
     }  # fmt: skip
 
 
-def _words(
-    most: int, ends: Sequence[int], across: object, theme: Theme
-) -> list[dict[str, object]]:
+def _words(most: int, ends: Sequence[int], across: object, theme: Theme) -> list[dict[str, object]]:
     fp16 = FORMATS[0]
     limits = [
         {"low": 16, "count": most * 1.05, "text": f"{fp16.name} ends at {fp16.largest:.0f}"},
