@@ -137,6 +137,13 @@ def measure(log: Path, checkpoints: int, tensors: int) -> None:
             first, text = ask(address + place)
             again, _ = ask(address + place)
             print(f"| {name} | {first:.2f} | {again:.3f} | {len(text) / 1000:.0f} |")
+        for name, place, part in (
+            ("another page of checkpoints, in place", f"{of_run}?page=301", "checkpoints"),
+            ("its tensors by size, in place", f"{one[0]}?sort=rms", "tensors"),
+        ):
+            first, text = ask(address + place, part)
+            again, _ = ask(address + place, part)
+            print(f"| {name} | {first:.2f} | {again:.3f} | {len(text) / 1000:.0f} |")
         print(f"\nPeak of the server's memory: {peak_mb(process):.0f} MB")
 
 
@@ -154,9 +161,10 @@ def serving(log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.terminate()
 
 
-def ask(address: str) -> tuple[float, str]:
+def ask(address: str, part: str = "") -> tuple[float, str]:
+    headers = {"Sentinel-Have": "", "Sentinel-Only": part} if part else {}
     begun = time.monotonic()
-    with urllib.request.urlopen(address, timeout=600) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
         text = answer.read().decode()
     return time.monotonic() - begun, text
 

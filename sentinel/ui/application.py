@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 HAVE = "sentinel-have"
 """The header in which a page says which parts it has: `name=version`, with commas between."""
 
+ONLY = "sentinel-only"
+"""The header in which it names the one part that it asks for, as a table that is sorted does."""
+
 _LOOK_EVERY_S = 1.0
 _SHARE = 4
 """Between two looks at the log lies so many times what the pages took that came of the last."""
@@ -94,7 +97,8 @@ class Application:
         self, make: Callable[..., Page], known: Iterable[str]
     ) -> Callable[[Request], object]:
         async def answer(request: Request) -> Response:
-            question = asked(request.url.path, request.query_params, known)
+            only = request.headers.get(ONLY, "")
+            question = asked(request.scope["path"], request.query_params, known, only=only)
             names = request.path_params
             key = question.key
             try:
@@ -103,7 +107,9 @@ class Application:
                 return self._failed(error)
             have = request.headers.get(HAVE)
             html = self._whole(kept) if have is None else self._parts(kept, _had(have))
-            return HTMLResponse(html, headers={"cache-control": "no-store", "vary": HAVE})
+            return HTMLResponse(
+                html, headers={"cache-control": "no-store", "vary": f"{HAVE}, {ONLY}"}
+            )
 
         return answer
 

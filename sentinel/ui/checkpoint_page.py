@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentinel.health.earlier import earlier
 from sentinel.health.rows import CheckpointRow
@@ -21,11 +21,15 @@ from sentinel.ui.exponents import exponents_figure
 from sentinel.ui.look import Look
 from sentinel.ui.pages import Asked, NotThereError, Page, Pager, Part
 from sentinel.ui.run_page import RULES_AT
-from sentinel.ui.telling import telling
+from sentinel.ui.telling import RUN_ID, telling
 from sentinel.ui.tensor_lines import COLUMNS, PARAMETERS, STATES, tensor_lines
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["PARAMETERS", "checkpoint_page"]
 
+TENSORS = "tensors"
 _ID = re.compile(r"[0-9a-f]{32}")
 _BESIDE = """
 WITH placed AS (
@@ -40,8 +44,7 @@ SELECT before, after FROM placed WHERE checkpoint_id = ?
 
 def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -> Page:
     """Return the page of a checkpoint; raises NotThereError for one the log does not know."""
-    also = [checkpoint_id] if _ID.fullmatch(checkpoint_id) else []
-    run = telling(look, run_id, also=also).run
+    also = [checkpoint_id] if RUN_ID.fullmatch(run_id) and _ID.fullmatch(checkpoint_id) else []
     known = earlier(look.log, run_id, also).get(checkpoint_id)
     if known is None:
         raise NotThereError(
@@ -49,10 +52,13 @@ def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -
             fact="is not in the health log of this run",
             todo="see the run's list of checkpoints",
         )
+    tensors = Part(TENSORS, _tensors(look, asked, known.tensors))
+    if asked.only == TENSORS:
+        return Page("", "runs", (tensors,), watches=run_id)
+    run = telling(look, run_id, also=also).run
     row = run.by_id[checkpoint_id]
     beside = look.ask(_BESIDE, run_id, checkpoint_id)[0]
     figure = exponents_figure(known.tensors)
-    lines = tensor_lines(known.tensors, asked)
     stories = finding_stories(_only(run, checkpoint_id), look.rules, look.options)
     head = look.render(
         "checkpoint_head.html",
@@ -73,7 +79,21 @@ def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -
         rules_at=RULES_AT,
     )
     magnitudes = look.render("exponents.html", one=look.drawings.draw(figure) if figure else None)
-    table = look.render(
+    settings = look.render("settings.html", settings=_settings(row))
+    parts = (
+        Part("head", head),
+        Part("findings", findings),
+        Part("magnitudes", magnitudes),
+        tensors,
+        Part("settings", settings),
+    )
+    title = f"{row.verdict.capitalize()}: {shown(PurePath(row.path).name)}"
+    return Page(title, "runs", parts, watches=run_id)
+
+
+def _tensors(look: Look, asked: Asked, tensors: pa.Table) -> str:
+    lines = tensor_lines(tensors, asked)
+    return look.render(
         "tensors.html",
         table=lines,
         columns=COLUMNS,
@@ -81,16 +101,6 @@ def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -
         pager=Pager.of(asked, len(lines.lines), lines.total),
         asked=asked,
     )
-    settings = look.render("settings.html", settings=_settings(row))
-    parts = (
-        Part("head", head),
-        Part("findings", findings),
-        Part("magnitudes", magnitudes),
-        Part("tensors", table),
-        Part("settings", settings),
-    )
-    title = f"{row.verdict.capitalize()}: {shown(PurePath(row.path).name)}"
-    return Page(title, "runs", parts, watches=run_id)
 
 
 def _only(run: Told, checkpoint_id: str) -> Told:

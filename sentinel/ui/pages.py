@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from sentinel.errors import SentinelError
@@ -50,11 +50,13 @@ class Page:
 class Asked:
     """What the address asks of a page: its path and the parameters that the page knows.
 
-    ``values`` holds one text a known parameter, "" where it is not given.
+    ``values`` holds one text a known parameter, "" where it is not given; ``only`` is the part
+    that is enough, "" for the whole page.
     """
 
     path: str
     values: Mapping[str, str]
+    only: str = ""
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]
@@ -62,7 +64,7 @@ class Asked:
     @property
     def key(self) -> str:
         """Return the address by which equal questions are equal."""
-        return self.link()
+        return f"{self.only} {self.link()}"
 
     @property
     def number(self) -> int:
@@ -87,15 +89,11 @@ class Asked:
         told = urlencode({name: value for name, value in values.items() if value})
         return f"{self.path}?{told}" if told else self.path
 
-    def without(self, name: str) -> Asked:
-        """Return the same with one parameter left out."""
-        return replace(self, values={**self.values, name: ""})
 
-
-def asked(path: str, given: Mapping[str, str], known: Iterable[str]) -> Asked:
+def asked(path: str, given: Mapping[str, str], known: Iterable[str], *, only: str = "") -> Asked:
     """Return what is asked: of the parameters ``given`` those that the page knows, cut short."""
     clean = {name: given.get(name, "").replace("\0", "")[:_LONGEST_TEXT] for name in known}
-    return Asked(path, {**clean, "page": given.get("page", "")})
+    return Asked(path, {**clean, "page": given.get("page", "")}, only[:_LONGEST_TEXT])
 
 
 @dataclass(frozen=True, slots=True)

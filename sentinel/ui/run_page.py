@@ -6,7 +6,6 @@ from typing import Any
 
 from sentinel.reports.facts import counted
 from sentinel.reports.picture.content import SECTIONS, content_of
-from sentinel.reports.picture.told import Told
 from sentinel.reports.words import shown
 from sentinel.ui.checkpoint_lines import checkpoint_lines
 from sentinel.ui.look import Look
@@ -17,10 +16,14 @@ from sentinel.verdict import LEVELS
 
 PARAMETERS = ("verdict",)
 RULES_AT = "/rules/"
+CHECKPOINTS = "checkpoints"
 
 
 def run_page(look: Look, asked: Asked, run_id: str) -> Page:
     """Return the page of a run; raises NotThereError for one the log does not know."""
+    if asked.only == CHECKPOINTS:
+        part = Part(CHECKPOINTS, _checkpoints(look, asked, run_id))
+        return Page("", "runs", (part,), watches=run_id)
     told = telling(look, run_id)
     content = content_of(told.run, look.rules, look.options, draw=look.drawings.draw)
     content |= {"rules_at": RULES_AT, "sections": SECTIONS, "run_id": run_id}
@@ -40,21 +43,21 @@ def run_page(look: Look, asked: Asked, run_id: str) -> Page:
     sections = {
         name: Part(name, look.render(f"sections/{name}.html", **content)) for name in SECTIONS
     }
-    checkpoints = Part("checkpoints", _checkpoints(look, asked, told.run))
+    checkpoints = Part(CHECKPOINTS, _checkpoints(look, asked, run_id))
     parts = [Part("head", head), *sections.values()]
     parts.insert(2 + SECTIONS.index("findings"), checkpoints)
     state: Any = content["state"]
     return Page(f"{state.word}: {content['name']}", "runs", tuple(parts), watches=run_id)
 
 
-def _checkpoints(look: Look, asked: Asked, run: Told) -> str:
+def _checkpoints(look: Look, asked: Asked, run_id: str) -> str:
     verdict = asked.choice("verdict", LEVELS)
-    lines, total = checkpoint_lines(look, run.run_id, verdict=verdict, offset=asked.offset)
+    lines, total = checkpoint_lines(look, run_id, verdict=verdict, offset=asked.offset)
     return look.render(
         "run_checkpoints.html",
         lines=lines,
         pager=Pager.of(asked, len(lines), total),
         asked=asked,
         levels=LEVELS,
-        run_id=shown(run.run_id),
+        run_id=shown(run_id),
     )

@@ -23,7 +23,8 @@ MOST_TOLD = 2000
 
 _MOST_EVENTS = 20_000
 
-_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What every run is called; nothing else is looked for."""
 
 _CHOSEN = """
 WITH placed AS (
@@ -73,7 +74,7 @@ def telling(look: Look, run_id: str, *, also: Sequence[str] = ()) -> TellingRun:
 
     Raises NotThereError for a run that the log does not know.
     """
-    if not _RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise _not_there(run_id)
 
     def ask(connection: duckdb.DuckDBPyConnection) -> TellingRun:

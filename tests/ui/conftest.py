@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from daemon.conftest import Bench
+
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 pytest.importorskip("vl_convert")
@@ -206,6 +208,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (stranger,) = set(run_ids(log)) - {faulty}
     with serving("--log", str(log)) as server:
         yield Site(server, log, faulty, stranger, secret)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    place = tmp_path / "bench"
+    place.mkdir()
+    return Bench(place)
 
 
 @pytest.fixture

@@ -138,6 +138,17 @@ def test_a_page_sends_only_the_parts_that_are_not_had(site):
     assert site.server.ask("/", Sentinel_Have="runs=0,,=,%").text.count("data-part=") == 2
 
 
+def test_a_table_is_sent_by_itself(site):
+    """Turned to its next page or sorted, a table does not need the page around it."""
+    good = site.checkpoints(site.faulty)[-1]
+    of = f"/runs/{site.faulty}"
+    for path, part in ((of, "checkpoints"), (f"{of}/checkpoints/{good}?sort=rms", "tensors")):
+        text = site.server.ask(path, Sentinel_Have="", Sentinel_Only=part).text
+        assert text.count("data-part=") == 1
+        assert f'id="{part}"' in text
+        assert site.server.ask(path, Sentinel_Have="").text.count("data-part=") > 3
+
+
 def test_a_rule_has_its_page(site):
     """With what, why, what to change and its SQL."""
     text = site.server.ask("/rules/nan-values").text

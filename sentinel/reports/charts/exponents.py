@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sentinel.reports.charts.ranges import FORMATS
@@ -49,29 +49,35 @@ def exponents_chart(bars: Sequence[ExponentBar], theme: Theme) -> dict[str, obje
     return chart(
         theme,
         "How many tensors have which magnitude, usual above and largest below, against fp16",
-        {
-            "width": theme.width,
-            "height": 230,
-            "encoding": {"y": down},
-            "layer": [
-                _limits(ends, across, theme),
-                {
-                    "data": {"values": values},
-                    "mark": {"type": "bar", "stroke": theme.colour("ground"), "strokeWidth": 1},
-                    "encoding": {
-                        "x": across, "x2": {"field": "high"}, "y": down,
-                        "color": {
-                            "field": "kind", "type": "nominal", "legend": None,
-                            "scale": {"domain": ["usual", "largest"],
-                                      "range": [theme.colour("accent"), theme.colour("third")]},
-                        },
-                        "description": {"field": "says", "type": "nominal"},
-                    },
-                },
-                *_words(most, ends, across, theme),
-            ],
+        [
+            _limits(ends, across, theme),
+            _bars(values, across, down, theme),
+            *_words(most, ends, across, theme),
+        ],
+        {"width": theme.width, "height": 230, "encoding": {"y": down}},
+    )
+
+
+def _bars(
+    values: Sequence[Mapping[str, object]], across: object, down: object, theme: Theme
+) -> dict[str, object]:
+    colours = [theme.colour("accent"), theme.colour("third")]
+    return {
+        "data": {"values": list(values)},
+        "mark": {"type": "bar", "stroke": theme.colour("ground"), "strokeWidth": 1},
+        "encoding": {
+            "x": across,
+            "x2": {"field": "high"},
+            "y": down,
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "legend": None,
+                "scale": {"domain": ["usual", "largest"], "range": colours},
+            },
+            "description": {"field": "says", "type": "nominal"},
         },
-    )  # fmt: skip
+    }
 
 
 def _limits(ends: Sequence[int], across: object, theme: Theme) -> dict[str, object]:

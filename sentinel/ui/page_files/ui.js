@@ -64,6 +64,7 @@
       old.replaceWith(node);
       restore(node, kept, keepScroll);
       if (node.dataset.title) document.title = node.dataset.title;
+      delete node.dataset.title;
       node.dispatchEvent(new CustomEvent("sentinel-swapped", { bubbles: true }));
     }
     ages();
@@ -73,8 +74,9 @@
   const have = () =>
     [...document.querySelectorAll("[data-part]")].map((part) => `${part.dataset.part}=${part.dataset.version}`).join(",");
 
-  const load = async (address, keepScroll) => {
-    const answer = await fetch(address, { headers: { "Sentinel-Have": have() }, credentials: "same-origin" });
+  const load = async (address, keepScroll, only) => {
+    const headers = { "Sentinel-Have": have(), ...(only ? { "Sentinel-Only": only } : {}) };
+    const answer = await fetch(address, { headers, credentials: "same-origin" });
     if (!answer.ok) throw new Error(String(answer.status));
     put(await answer.text(), keepScroll);
   };
@@ -138,10 +140,16 @@
 
   // -- tables --
 
-  const go = async (address, push) => {
+  // The one part that a table's own link or form is about; where two depend on it, the whole.
+  const partAround = (element) => {
+    const id = element.closest("[data-part]")?.dataset.part;
+    return id === "checkpoints" || id === "tensors" ? id : "";
+  };
+
+  const go = async (address, push, only) => {
     const place = new URL(address, location.href);
     try {
-      await load(place.pathname + place.search, false);
+      await load(place.pathname + place.search, false, only);
     } catch {
       location.assign(place.href);
       return;
@@ -153,13 +161,13 @@
     const link = event.target instanceof Element && event.target.closest("a[data-swap]");
     if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
-    go(link.href, true);
+    go(link.href, true, partAround(link));
   });
 
   const ask = (form) => {
     const told = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
     const place = new URL(form.action);
-    go(`${place.pathname}${told.size ? `?${told}` : ""}`, true);
+    go(`${place.pathname}${told.size ? `?${told}` : ""}`, true, partAround(form));
   };
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form[data-swap]")) return;

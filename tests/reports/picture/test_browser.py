@@ -1,38 +1,21 @@
-"""The page as people meet it, in a real Chromium, and as axe-core reads it.
-
-Skipped where Playwright or Chromium is not there; `CHROMIUM` names one that is not in the path.
-"""
+"""The page as people meet it, in a real Chromium, and as axe-core reads it."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+from browsing import IN_A_BROWSER, OPEN_ALL, SIZES, chromium, violations
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; CHROMIUM=PATH names one"),
-]
-
-SIZES = {"desk": (1280, 900), "telephone": (360, 740)}
-OPEN_ALL = "document.querySelectorAll('details').forEach(one => { one.open = true })"
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +46,6 @@ def open_page(browser, address):
     yield make
     for context in contexts:
         context.close()
-
-
-def violations(page) -> list[str]:
-    found = axe.Axe().run(page).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found]
 
 
 @pytest.mark.parametrize("size", SIZES)
