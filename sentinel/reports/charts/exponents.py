@@ -69,6 +69,7 @@ def _bars(
             "x": across,
             "x2": {"field": "high"},
             "y": down,
+            "y2": {"datum": 0},
             "color": {
                 "field": "kind",
                 "type": "nominal",
@@ -99,8 +100,8 @@ def _words(most: int, ends: Sequence[int], across: object, theme: Theme) -> list
          f"{fp16.name} loses precision below {fp16.normal:.2g}"},
     ]  # fmt: skip
     kinds = [
-        {"low": ends[0] + 0.4, "count": most * 0.75, "text": "usual (RMS)"},
-        {"low": ends[0] + 0.4, "count": -most * 0.75, "text": "largest"},
+        {"low": -23.7, "count": most * 0.72, "text": "usual (RMS)"},
+        {"low": -23.7, "count": -most * 0.72, "text": "largest"},
     ]
     y = {"field": "count", "type": "quantitative"}
     return [
