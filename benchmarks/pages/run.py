@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
+from sentinel.health.compaction import compact
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import CheckpointRow, finding_events
@@ -66,7 +67,7 @@ def write(root: Path, checkpoints: int, tensors: int) -> None:
             events(attempt, name, at) if is_bad else (),
         )
         if number % MERGE_EVERY == MERGE_EVERY - 1:
-            log.compact(RUN)
+            compact(log, RUN)
             print(f"{number + 1} written in {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """What pictures of a run are drawn from: numbers of its modules, and how large its values are.
 
-Both ask about some checkpoints only, which the caller chooses: a run may have ten thousand.
+Both ask about some checkpoints only, which the caller chooses: a run may have ten thousand. They
+are read by the index of merged parts, not sought in all of them.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sentinel.health.query import fetch, read
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
+from sentinel.health.earlier import earlier
+from sentinel.health.query import fetch_from
+from sentinel.health.schema import CHECKPOINTS, TENSORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ SELECT checkpoint_id,
        coalesce(sum(numel) FILTER (unchanged), 0)::BIGINT AS same,
        coalesce(sum(numel) FILTER (unchanged IS NOT NULL), 0)::BIGINT AS compared
 FROM tensors
-WHERE run_id = ? AND list_contains(?, checkpoint_id) AND coalesce(role, '') <> 'alpha'
+WHERE coalesce(role, '') <> 'alpha'
 GROUP BY ALL
 ORDER BY ALL
 """
@@ -81,8 +81,8 @@ WITH sized AS (
            t.zero_count, t.subnormal_count, t.abs_max,
            coalesce(t.nan_count, 0) + coalesce(t.inf_count, 0) AS not_finite,
            t.l2 / sqrt(nullif(t.numel - t.zero_count - not_finite, 0)) AS rms
-    FROM tensors t JOIN checkpoints c USING (run_id, checkpoint_id)
-    WHERE t.run_id = ? AND list_contains(?, t.checkpoint_id) AND coalesce(t.role, '') <> 'alpha'
+    FROM tensors t JOIN checkpoints c USING (checkpoint_id)
+    WHERE coalesce(t.role, '') <> 'alpha'
 )
 SELECT attempt, role, dtype,
        min(rms) FILTER (rms > 0) AS low_rms,
@@ -113,7 +113,14 @@ def value_ranges(root: Path, run_id: str, checkpoint_ids: Sequence[str]) -> tupl
 
 
 def _ask(root: Path, query: str, run_id: str, checkpoint_ids: Sequence[str]) -> pa.Table:
-    def ask(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        return fetch(connection, query, (run_id, list(checkpoint_ids)))
-
-    return read(root, ask)
+    known = earlier(root, run_id, checkpoint_ids)
+    attempts = [one.row.attempt for one in known.values()]
+    checkpoints = pa.table(
+        {
+            "checkpoint_id": pa.array(known, pa.string()),
+            "attempt": pa.array(attempts, CHECKPOINTS.schema.field("attempt").type),
+        }
+    )
+    none = TENSORS.schema.empty_table()
+    tensors = pa.concat_tables([none, *(one.tensors for one in known.values())])
+    return fetch_from({"checkpoints": checkpoints, "tensors": tensors}, query)

@@ -38,7 +38,7 @@ def checkpoint_lines(
     look: Look, run_id: str, *, verdict: str, offset: int
 ) -> tuple[list[CheckpointLine], int]:
     """Return a page of a run's checkpoints, and how many there are of that verdict ("": of any)."""
-    found = look.ask(_LINES, run_id, verdict, verdict, PAGE_SIZE, offset)
+    found = look.ask(_LINES, run_id, verdict, verdict, PAGE_SIZE, offset, run_id=run_id)
     lines = [
         CheckpointLine(
             checkpoint_id=str(row["checkpoint_id"]),

@@ -57,7 +57,7 @@ def checkpoint_page(look: Look, asked: Asked, run_id: str, checkpoint_id: str) -
         return Page("", "runs", (tensors,), watches=run_id)
     run = telling(look, run_id, also=also).run
     row = run.by_id[checkpoint_id]
-    beside = look.ask(_BESIDE, run_id, checkpoint_id)[0]
+    beside = look.ask(_BESIDE, run_id, checkpoint_id, run_id=run_id)[0]
     figure = exponents_figure(known.tensors)
     stories = finding_stories(_only(run, checkpoint_id), look.rules, look.options)
     head = look.render(

@@ -19,6 +19,9 @@ LIMITS = Limits(memory="512MB", threads=2)
 """What one question to the log may take beside a training."""
 
 
+Rows = list[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """The health log at ``log`` and what is needed to tell of it.
@@ -34,14 +37,17 @@ class Look:
     templates: jinja2.Environment
     drawings: Drawings
 
-    def ask(self, query: str, *parameters: object) -> list[dict[str, Any]]:
-        """Return the rows of an answer; raises duckdb.OutOfMemoryException beyond `LIMITS`."""
+    def ask(self, query: str, *parameters: object, run_id: str | None = None) -> Rows:
+        """Return the rows of an answer, over the files of one run alone where that is enough.
 
-        def rows(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = fetch(connection, query, parameters).to_pylist()
+        Raises duckdb.OutOfMemoryException beyond `LIMITS`.
+        """
+
+        def rows(connection: duckdb.DuckDBPyConnection) -> Rows:
+            found: Rows = fetch(connection, query, parameters).to_pylist()
             return found
 
-        return read(self.log, rows, limits=LIMITS)
+        return read(self.log, rows, run_id, limits=LIMITS)
 
     def render(self, template: str, **values: object) -> str:
         """Return a template of the pages, filled in."""

@@ -91,7 +91,7 @@ def telling(look: Look, run_id: str, *, also: Sequence[str] = ()) -> TellingRun:
         events = event_rows(fetch(connection, _EVENTS, (run_id, whole, chosen, _MOST_EVENTS)))
         return TellingRun(Told(look.log, run_id, rows, events[::-1]), count)
 
-    told = read(look.log, ask, limits=LIMITS)
+    told = read(look.log, ask, run_id, limits=LIMITS)
     if not told.run.rows and not told.run.events:
         raise _not_there(run_id)
     return told

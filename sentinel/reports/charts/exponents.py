@@ -52,7 +52,7 @@ def exponents_chart(bars: Sequence[ExponentBar], theme: Theme) -> dict[str, obje
         [
             _limits(ends, across, theme),
             _bars(values, across, down, theme),
-            *_words(most, ends, across, theme),
+            *_words(most, across, theme),
         ],
         {"width": theme.width, "height": 230, "encoding": {"y": down}},
     )
@@ -92,7 +92,7 @@ def _limits(ends: Sequence[int], across: object, theme: Theme) -> dict[str, obje
     }  # fmt: skip
 
 
-def _words(most: int, ends: Sequence[int], across: object, theme: Theme) -> list[dict[str, object]]:
+def _words(most: int, across: object, theme: Theme) -> list[dict[str, object]]:
     fp16 = FORMATS[0]
     limits = [
         {"low": 16, "count": most * 1.05, "text": f"{fp16.name} ends at {fp16.largest:.0f}"},

@@ -24,7 +24,7 @@ def repeat(run, dataset, rename) -> None:
     for name, values in rename(each).items():
         place = tiled.schema.get_field_index(name)
         tiled = tiled.set_column(place, dataset.schema.field(name), pa.array(values))
-    pq.write_table(tiled.cast(dataset.schema), partition / "merged.parquet")
+    pq.write_table(tiled.cast(dataset.schema), partition / f"merged-1-{0:032x}.parquet")
     part.unlink()
 
 
