@@ -47,5 +47,5 @@ def spark_of(losses: Sequence[float | None], levels: Sequence[str]) -> Spark:
     says = f"loss {known[0][1]:.3g} to {known[-1][1]:.3g}" if known else "no loss logged"
     bad = sum(level in {"faulty", "unreadable"} for level in levels)
     if bad:
-        says += f"; faulty in {bad} of {len(levels)} stretches"
+        says += f"; bad in {bad} of {len(levels)} stretches"
     return Spark(" ".join(points) if len(points) > 1 else "", marks, says)

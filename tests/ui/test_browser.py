@@ -193,6 +193,7 @@ def test_a_fault_and_its_repair_appear_by_themselves(bench, open_page):
         with supervised(bench, *options) as process:
             row = page.locator("table.runs tbody tr")
             row.first.wait_for(timeout=LIVE_MS)
+            page.locator("table.runs .tag", has_text="training").wait_for(timeout=LIVE_MS)
             run = open_page(server.address + row.locator("a").first.get_attribute("href"))
             run.evaluate("window.stays = true")
             state = run.locator(".state")
