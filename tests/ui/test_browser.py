@@ -254,7 +254,7 @@ def test_pictures_of_the_demo(open_page, tmp_path):
         dark.set_viewport_size({"width": 1180, "height": 1000})
         dark.locator("#live.on").wait_for()
         picture(dark, "ui-run-dark")
-        first = open_page(faulty)
+        first = open_page(faulty, reduced_motion="reduce")
         first.get_by_role("link", name="The one before").click()
         first.wait_for_load_state()
         first.get_by_role("link", name="The one before").click()
