@@ -15,7 +15,7 @@ SOURCES := $(shell find sentinel trainer rules -type f -not -name '*.pyc' -not -
     pyproject.toml hatch_build.py README.md
 
 .PHONY: demo test test-slow test-alone test-browser fuzz trainers-check trainers-supervised corpus
-.PHONY: bench bench-scale bench-daemon bench-trainer lint format docs site clean
+.PHONY: bench bench-scale bench-daemon bench-trainer lint format docs site clean bench-pages
 
 demo: $(VENV)/.installed
 	$(BIN)/sentinel demo
@@ -81,6 +81,12 @@ TRAINER_BENCH ?=
 bench-trainer: $(VENV)/.installed
 	$(BIN)/python benchmarks/trainer/run.py $(if $(TRL),--trl $(TRL)) $(TRAINER_BENCH) \
 	    --results benchmarks/results/trainer.md
+
+# How long the live page takes over a run of 20,000 checkpoints; docs/ui.md has the figures.
+# PAGES_BENCH holds options.
+PAGES_BENCH ?=
+bench-pages: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pages/run.py $(PAGES_BENCH)
 
 lint: $(VENV)/.dependencies
 	$(BIN)/ruff check .
