@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from sentinel.errors import ConfigError
+from sentinel.priority import Priority
 from sentinel.reports.picture.templates import PAGE_FILES, environment
 from sentinel.rules.schema import Rule
 from sentinel.ui.application import Application
@@ -26,7 +25,9 @@ from sentinel.ui.markup import dotted
 from sentinel.ui.news import News
 from sentinel.ui.static import UI_FILES, Static
 
-_NICE = 10
+_PRIORITY = Priority(nice=10, io="lowest")
+"""It gives way to the training."""
+
 _LONGEST_REQUEST = 16 * 1024
 _LAST_WORDS_S = 1
 
@@ -86,8 +87,7 @@ async def _serve(
         h11_max_incomplete_event_size=_LONGEST_REQUEST,
         timeout_graceful_shutdown=_LAST_WORDS_S,
     )
-    with suppress(OSError, AttributeError):
-        os.nice(_NICE)  # it gives way to the training
+    _PRIORITY.take()
     address = _address(serving, listening)
 
     def ready() -> None:
