@@ -71,7 +71,8 @@ def test_a_dead_adapter_begins_anew_in_a_workspace_of_its_own(bench):
     (plan,) = workspace.events("plan")
     assert plan.detail["target"] is None
     assert "restart from step 0" in plan.message
-    proofs = [event.detail["result"] for event in workspace.events("outcome") if event.detail]
+    told = (event.detail for event in workspace.events("outcome"))
+    proofs = [detail["result"] for detail in told if "result" in detail]
     assert proofs == ["fixed"]
     # The difference to the user's configuration stands in the log and on the terminal.
     (changed,) = [event for event in workspace.events("action") if event.detail.get("diff")]
