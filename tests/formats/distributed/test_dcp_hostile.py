@@ -63,9 +63,9 @@ def moved(**fields):
 )
 def test_a_name_that_leads_out_is_refused_and_never_opened(saved, edit, monkeypatch, name):
     opened: list[Path] = []
-    honest = regular.open_file
+    honest = regular.open_any
     for module in (files, reading):
-        monkeypatch.setattr(module, "open_file", lambda path: opened.append(path) or honest(path))
+        monkeypatch.setattr(module, "open_any", lambda path: opened.append(path) or honest(path))
     edit(saved, moved(relative_path=name))
     opened.clear()
 
