@@ -6,6 +6,7 @@ when it is written twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections import deque
@@ -42,7 +43,7 @@ class RayEngine:
         if not ray.is_initialized():
             try:
                 _require_answer(os.environ.get("RAY_ADDRESS", ""))
-                ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+                ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
             except (OSError, RuntimeError, ValueError) as error:
                 raise ConfigError(
                     "--engine ray",
