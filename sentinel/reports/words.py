@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 
 from sentinel.checkpoint import Checkpoint
@@ -23,6 +23,11 @@ STYLE_OF_SEVERITY: Mapping[Severity, str] = MappingProxyType(
 
 TEXT_WIDTH = 100
 """Sentences are wrapped here even on a wider terminal: longer lines are hard to read."""
+
+_BELOW_OUTPUT = frozenset({"backup", "save", "checkpoints"})
+"""OneTrainer's two directories of a workspace, and Lightning's of a version."""
+
+_RESUMED = "-resumed"
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories that move the cursor, reorder or hide text: control and format
@@ -54,6 +59,20 @@ def shown(text: str, encoding: str = "utf-8") -> str:
         for char in valid_text(text)
     )
     return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def run_words(checkpoint: PurePath) -> str:
+    """Return what people call a run, by where one of its checkpoints lies: its output directory.
+
+    What a trainer keeps below that, and the number that a repair adds (`OUTPUT-resumed/2`), are
+    nobody's name. Empty when the path has no such directory.
+    """
+    place = checkpoint.parent
+    while place.name in _BELOW_OUTPUT:
+        place = place.parent
+    if place.name.isdigit() and place.parent.name.endswith(_RESUMED):
+        return shown(place.parent.name.removesuffix(_RESUMED))
+    return shown(place.name)
 
 
 def skipped_words(skipped: Skipped) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from sentinel.reports.words import shown
+from sentinel.reports.words import run_words, shown
 from sentinel.ui.look import Look
 from sentinel.ui.pages import PAGE_SIZE, Asked, Page, Pager, Part
 from sentinel.ui.running import training_now
@@ -120,7 +120,7 @@ def _line(row: Mapping[str, Any], training: frozenset[str], sparks: Mapping[str,
     step = newest.get("step")
     return RunLine(
         run_id=run_id,
-        name=shown(path.parent.name) or run_id[:8],
+        name=run_words(path) or run_id[:8],
         place=shown(str(path.parent)) if newest else "",
         state="training" if run_id in training else ended,
         level=shown(str(newest.get("verdict") or "unknown")),

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from sentinel.reports.words import moment_words, path_words, remedy_words
+from sentinel.reports.words import moment_words, path_words, remedy_words, run_words
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,21 @@ def test_a_moment_is_told_by_the_clock_asked_for():
 
     assert moment_words(moment, UTC) == "23:30:00"
     assert moment_words(moment, timezone(timedelta(hours=2)), date=True) == "2026-03-02 01:30:00"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/data/cat/checkpoint-10", "cat"),
+        ("/data/cat-resumed/3/checkpoint-10", "cat"),
+        ("/data/cat-resumed/best/checkpoint-10", "best"),
+        ("/data/ws-resumed/2/backup/2026-01-01_00-00-00-backup-10-0-10", "ws"),
+        ("/data/ws/save/cat-10.safetensors", "ws"),
+        ("/data/7/checkpoint-10", "7"),
+        ("out\x1b/checkpoint-10", "out\\x1b"),
+        ("lora.safetensors", ""),
+    ],
+)
+def test_a_run_is_called_by_its_output(path, name):
+    """Not by the number of a repair, nor by what a trainer keeps below its output."""
+    assert run_words(PurePosixPath(path)) == name

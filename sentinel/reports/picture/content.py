@@ -15,7 +15,7 @@ from sentinel.reports.picture.same_in_words import MOST_ROWS, TextTable
 from sentinel.reports.picture.state import facts_of, state_of
 from sentinel.reports.picture.told import Told
 from sentinel.reports.timeline import Moment, story
-from sentinel.reports.words import shown
+from sentinel.reports.words import run_words, shown
 from sentinel.rules.schema import Rule
 
 SECTIONS = ("verdicts", "loss", "findings", "repairs", "modules", "ranges", "run")
@@ -53,7 +53,7 @@ def content_of(
 def name_of(run: Told) -> str:
     """Return what people call a run: the directory it writes to, else the beginning of its id."""
     newest = run.newest
-    return shown(PurePath(newest.path).parent.name if newest else "") or run.run_id[:8]
+    return (run_words(PurePath(newest.path)) if newest else "") or run.run_id[:8]
 
 
 def _history(run: Told) -> TextTable:
