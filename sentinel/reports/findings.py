@@ -10,13 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sentinel.reports.words import STYLE_OF_SEVERITY, TEXT_WIDTH, remedy_words, shown
+from sentinel.reports.words import STYLE_OF_SEVERITY, TEXT_WIDTH, TODO, shown, untold_remedy
 from sentinel.verdict import Finding, NotEvaluated
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_TODO = "; "
 
 
 class Safe:
@@ -32,7 +30,7 @@ class Safe:
 
 def finding_line(finding: Finding) -> str:
     """Return a finding in one sentence: its rule, what it says, and what to do."""
-    remedy = _untold_remedy(finding)
+    remedy = untold_remedy(finding)
     return f"{finding.rule}: {finding.message}" + (f"; fix: {remedy}" if remedy else "")
 
 
@@ -43,7 +41,7 @@ def finding_block(finding: Finding, safe: Safe, *, verbose: bool) -> Padding:
     title = Text(safe(finding.rule), STYLE_OF_SEVERITY[finding.severity])
     block.add_row(title.append(f" ({finding.severity})", "not bold"))
     block.add_row(_indented(_sentence(finding, safe)))
-    remedy = _untold_remedy(finding)
+    remedy = untold_remedy(finding)
     if remedy:
         block.add_row(_indented(Text.assemble(("fix: ", "bold"), safe(remedy))))
     if verbose and finding.tensors:
@@ -53,17 +51,9 @@ def finding_block(finding: Finding, safe: Safe, *, verbose: bool) -> Padding:
     return Padding(block, (0, 0, 0, 2))
 
 
-def _untold_remedy(finding: Finding) -> str:
-    """Return the remedy in words, "" when the message tells it already.
-
-    Messages end in ``; what to do``. That is said for this very case, the remedy in general.
-    """
-    return "" if _TODO in finding.message else remedy_words(finding.remedy)
-
-
 def _sentence(finding: Finding, safe: Safe) -> Text:
     """Return the message; what to do stands out where sentinel could do it itself."""
-    fact, semicolon, todo = finding.message.rpartition(_TODO)
+    fact, semicolon, todo = finding.message.rpartition(TODO)
     if not semicolon or not finding.remedy:
         return Text(safe(finding.message))
     return Text(safe(fact + semicolon)).append(safe(todo), "bold")

@@ -13,13 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sentinel.reports.entries import ScanEntry
-from sentinel.reports.words import origin_words, remedy_words, shown, skipped_words
+from sentinel.reports.words import origin_words, shown, skipped_words, untold_remedy
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, Level, Verdict
 
 if TYPE_CHECKING:
     from sentinel.preflight import Checked
-
-_TODO = "; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +105,5 @@ def alarms(level: Level, fail_on: str) -> bool:
 
 def sentence(finding: Finding) -> str:
     """Return a finding in a line that any program can show: what is so, and what to do."""
-    remedy = "" if _TODO in finding.message else remedy_words(finding.remedy)
+    remedy = untold_remedy(finding)
     return shown(finding.message) + (f"; fix: {shown(remedy)}" if remedy else "")

@@ -12,7 +12,7 @@ from sentinel.checkpoint import Checkpoint
 from sentinel.health.plain import json_text, path_text, valid_text
 from sentinel.sizes import size_words
 from sentinel.stats.quick import Skipped
-from sentinel.verdict import Level, Severity
+from sentinel.verdict import Finding, Level, Severity
 
 STYLE_OF_LEVEL: Mapping[Level, str] = MappingProxyType(
     {"healthy": "green", "suspect": "yellow", "unreadable": "magenta", "faulty": "bold red"}
@@ -28,6 +28,9 @@ _BELOW_OUTPUT = frozenset({"backup", "save", "checkpoints"})
 """OneTrainer's two directories of a workspace, and Lightning's of a version."""
 
 _RESUMED = "-resumed"
+
+TODO = "; "
+"""Messages of rules end in ``; what to do``."""
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Zl", "Zp"})
 """Unicode categories that move the cursor, reorder or hide text: control and format
@@ -166,3 +169,11 @@ def _wish_words(wish: object) -> str:
 def _other(verb: str, wish: object) -> str:
     value = wish if isinstance(wish, str) else json_text(wish)
     return f"{verb.replace('_', ' ')} {value}"
+
+
+def untold_remedy(finding: Finding) -> str:
+    """Return the remedy in words, "" when the message tells it already.
+
+    The message says it for this very case, the remedy in general.
+    """
+    return "" if TODO in finding.message else remedy_words(finding.remedy)
