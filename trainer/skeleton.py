@@ -15,7 +15,7 @@ from .recipe import Recipe
 from .sections.optimizer import OPTIMIZERS
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-_STATE_BYTES = 64 << 10
+_STATE_BYTES = 68 << 10
 """What a checkpoint holds beside weights and optimizer: configurations, log, random state."""
 
 

@@ -124,7 +124,7 @@ def test_every_adapter_resumes_exactly_on_every_base(  # noqa: PLR0917 - a case 
     if (method in {"loha", "lokr"} and base in {"nf4", "fp4"}) or (method, base) == (
         "dora",
         "int8",
-    ):
+    ) and not torch.cuda.is_available():
         assert train(tmp_path / "out", **settings) == 2
         return
     checkpoint = exact(**settings)

@@ -36,7 +36,7 @@ def test_the_manifest_and_sentinel_name_the_gpu(train, tmp_path, gpu):
     assert manifest["device"]["name"] == gpu
     (first, *_) = gpus()
     assert first.name == gpu
-    assert manifest["device"]["capability"] == first.capability
+    assert float(manifest["device"]["capability"]) == first.capability
 
 
 @pytest.mark.parametrize(
