@@ -5,9 +5,11 @@ Values compare as in DuckDB: NaN equals NaN and is above every other number.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,6 +25,9 @@ Values: TypeAlias = "NDArray[Any]"
 
 _LARGEST = 2**53
 """Whole numbers up to this are exact in float64, in which sums and products are bounded."""
+
+_FEW_ROWS = 4096
+"""Constants of longer columns are made each time, and not kept."""
 
 _DTYPES: Mapping[Kind, type] = MappingProxyType(
     {
@@ -98,8 +103,25 @@ def constant(value: object, length: int, *, exact_decimal: bool = False) -> Colu
     kind = _KIND_OF.get(type(value))
     if kind is None or (isinstance(value, int) and abs(value) > _LARGEST):
         raise NotDirect
+    sign = math.copysign(1.0, value) if isinstance(value, float) else 1.0
+    repeated = _repeated if length <= _FEW_ROWS else _repeated.__wrapped__
+    values, known = repeated(value, kind, sign, length)
+    return Column(kind, values, known, exact_decimal)
+
+
+@lru_cache(256)
+def _repeated(
+    value: object,
+    kind: Kind,
+    sign: float,  # noqa: ARG001 - tells -0.0 from 0.0, which are one key otherwise
+    length: int,
+) -> tuple[Values, NDArray[np.bool_]]:
+    """Return a value as many times and that it is known: rules name the same few all the time."""
     values: Values = np.full(length, False if value is None else value, _DTYPES[kind])
-    return Column(kind, values, np.full(length, value is not None), exact_decimal)
+    known = np.full(length, value is not None)
+    values.setflags(write=False)
+    known.setflags(write=False)
+    return values, known
 
 
 def truth(values: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> Column:

@@ -133,14 +133,16 @@ def _text(column: Column) -> Column:
 
 
 def _ascii(column: Column) -> Column:
-    if not all(map(str.isascii, _text(column).values)):
+    if not "".join(_text(column).values.tolist()).isascii():
         raise NotDirect
     return column
 
 
 def _short(column: Column) -> Column:
-    values = _text(column).values
-    if any(len(one) > _LONGEST or "\n" in one or not one.isascii() for one in values):
+    values = _text(column).values.tolist()
+    together = "".join(values)
+    is_plain = together.isascii() and "\n" not in together
+    if not is_plain or max(map(len, values), default=0) > _LONGEST:
         raise NotDirect
     return column
 
@@ -148,7 +150,7 @@ def _short(column: Column) -> Column:
 def _only(column: Column) -> str:
     """Return the text that is the same in all rows."""
     text = _text(column)
-    if not text.known.all() or any(one != text.values[0] for one in text.values[1:]):
+    if not text.known.all() or len(set(text.values.tolist())) > 1:
         raise NotDirect
     return str(text.values[0])
 
