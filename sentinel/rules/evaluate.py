@@ -92,7 +92,8 @@ def evaluate(
     named = {table for rule in rules for table in sql.named_tables(rule)}
     known = {**tables, **history_tables(past, named)}
     given = FINDINGS in known
-    first, last = [], []
+    first: list[Rule] = []
+    last: list[Rule] = []
     for rule in rules:
         (last if FINDINGS in sql.named_tables(rule) and not given else first).append(rule)
     with Asking(known, direct=direct) as asking:

@@ -29,7 +29,7 @@ _LARGEST = 2**53
 _FEW_ROWS = 4096
 """Constants of longer columns are made each time, and not kept."""
 
-_DTYPES: Mapping[Kind, type] = MappingProxyType(
+DTYPE_OF: Mapping[Kind, type] = MappingProxyType(
     {
         "bool": np.bool_,
         "int": np.int64,
@@ -95,7 +95,7 @@ def column_of(values: Iterable[Any], kind: Kind) -> Column:
     known = np.array([value is not None for value in given], np.bool_)
     filler: Any = "" if kind == "text" else None if kind == "list" else 0
     plain = [filler if value is None else value for value in given]
-    return Column(kind, np.fromiter(plain, _DTYPES[kind], len(plain)), known)
+    return Column(kind, np.fromiter(plain, DTYPE_OF[kind], len(plain)), known)
 
 
 def constant(value: object, length: int, *, exact_decimal: bool = False) -> Column:
@@ -117,7 +117,7 @@ def _repeated(
     length: int,
 ) -> tuple[Values, NDArray[np.bool_]]:
     """Return a value as many times and that it is known: rules name the same few all the time."""
-    values: Values = np.full(length, False if value is None else value, _DTYPES[kind])
+    values: Values = np.full(length, False if value is None else value, DTYPE_OF[kind])
     known = np.full(length, value is not None)
     values.setflags(write=False)
     known.setflags(write=False)

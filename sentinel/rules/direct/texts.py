@@ -8,7 +8,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from sentinel.rules.direct.column import Column, Kind, column_of
+import numpy as np
+
+from sentinel.rules.direct.column import DTYPE_OF, Column, Kind, column_of
 from sentinel.rules.direct.syntax import NotDirect
 
 _LONGEST = 256
@@ -173,8 +175,8 @@ def _of_texts(column: Column, fn: Callable[[str], Any], kind: Kind) -> Column:
     text = _text(column)
     values = text.values.tolist()
     known = {one: fn(one) for one in set(values)}
-    found = column_of((known[one] for one in values), kind)
-    return Column(kind, found.values, text.known)
+    found = np.fromiter(map(known.__getitem__, values), DTYPE_OF[kind], len(values))
+    return Column(kind, found, text.known)
 
 
 TEXTS: Mapping[str, Callable[[Sequence[Column]], Column]] = MappingProxyType(
