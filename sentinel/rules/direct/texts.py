@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sentinel.rules.direct.column import DTYPE_OF, Column, Kind, column_of
 from sentinel.rules.direct.syntax import NotDirect
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LONGEST = 256
 """Texts longer than this are left to DuckDB, whose patterns cannot run away."""
@@ -175,7 +178,7 @@ def _of_texts(column: Column, fn: Callable[[str], Any], kind: Kind) -> Column:
     text = _text(column)
     values = text.values.tolist()
     known = {one: fn(one) for one in set(values)}
-    found = np.fromiter(map(known.__getitem__, values), DTYPE_OF[kind], len(values))
+    found: NDArray[Any] = np.fromiter(map(known.__getitem__, values), DTYPE_OF[kind], len(values))
     return Column(kind, found, text.known)
 
 
