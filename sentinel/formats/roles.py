@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import starmap
 from typing import TYPE_CHECKING
 
+from sentinel.checkpoint import AdapterConfig, Tensor
 from sentinel.formats.markers import DIFFUSERS_MARKERS, MARKERS, SIBLING_MARKERS, Marker, Way
 
 if TYPE_CHECKING:
-    from sentinel.checkpoint import AdapterConfig, Role, Tensor
+    from sentinel.checkpoint import Role
 
 PEFT_PREFIX = "base_model.model."
 
@@ -35,6 +38,9 @@ _FACTORS = frozenset({"lora_up", "lora_down"})
 _PACKED = frozenset({"_data", "_scale", "_shift"})
 _DIFFUSERS_LAYERS = frozenset({"lora", "lora_linear_layer"})
 _PROCESSOR_SUFFIX = "_lora"
+
+_REMEMBERED = 4
+"""Sets of names whose meaning is kept: a few runs', each some hundred kilobytes."""
 
 _ZERO_INITS = frozenset({"default", "gaussian", "eva"})
 _MISS_INITS = frozenset({"bat", "mini"})
@@ -57,10 +63,25 @@ def assign_roles(tensors: Iterable[Tensor], adapter: AdapterConfig | None) -> tu
     taken. An initialisation that is not known has no zero side: zeros prove nothing then.
     """
     known = tuple(tensors)
-    modules = adapted_modules(tensor.name for tensor in known)
-    with_base = holds_base(tensor.name for tensor in known)
+    told = None if adapter is None else (adapter.family, adapter.init, adapter.modules_to_save)
+    found = _assignments(tuple(tensor.name for tensor in known), told)
+    return tuple(starmap(_with_role, zip(known, found, strict=True)))
+
+
+@lru_cache(_REMEMBERED)
+def _assignments(
+    names: tuple[str, ...], told: tuple[str, str, tuple[str, ...]] | None
+) -> tuple[Assignment, ...]:
+    """Return what each name says; the checkpoints of a run have the same names again and again.
+
+    ``told`` is what counts of the adapter's configuration: family, init, modules_to_save.
+    """
+    adapter = (
+        None if told is None else AdapterConfig(told[0], init=told[1], modules_to_save=told[2])
+    )
+    modules, with_base = adapted_modules(names), holds_base(names)
     return _told_apart(
-        tuple(_with_role(tensor, adapter, modules, with_base=with_base) for tensor in known)
+        names, [role_of(name, adapter, modules, with_base=with_base) for name in names]
     )
 
 
@@ -119,34 +140,41 @@ class _Parts:
     is_named: bool = False
 
 
-def _with_role(
-    tensor: Tensor, adapter: AdapterConfig | None, modules: frozenset[str], *, with_base: bool
-) -> Tensor:
-    found = role_of(tensor.name, adapter, modules, with_base=with_base)
-    return replace(
-        tensor,
+def _with_role(tensor: Tensor, found: Assignment) -> Tensor:
+    # Four times as fast as `dataclasses.replace`, for thousands of tensors.
+    return Tensor(
+        name=tensor.name,
+        member=tensor.member,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        offset=tensor.offset,
+        size_bytes=tensor.size_bytes,
         role=found.role,
         module=found.module,
         family=found.family,
         zero_at_init=found.zero_at_init,
+        strides=tensor.strides,
+        big_endian=tensor.big_endian,
+        pieces=tensor.pieces,
     )
 
 
-def _told_apart(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _told_apart(names: Iterable[str], found: Iterable[Assignment]) -> tuple[Assignment, ...]:
     """Give adapters that lie one around the other on a module names of their own.
 
     PEFT wraps a module once for each of its parameters that carries an adapter
     (`target_parameters`): all but the outermost keep `base_layer` in their name.
     """
+    together = tuple(zip(names, found, strict=True))
     depths: dict[str, set[int]] = {}
-    for tensor in tensors:
-        if tensor.role in _FACTORS:
-            depths.setdefault(tensor.module, set()).add(_depth(tensor.name))
+    for name, one in together:
+        if one.role in _FACTORS:
+            depths.setdefault(one.module, set()).add(_depth(name))
     return tuple(
-        replace(tensor, module=tensor.module + f".{_BASE_LAYER}" * _depth(tensor.name))
-        if tensor.role in _FACTORS and len(depths[tensor.module]) > 1
-        else tensor
-        for tensor in tensors
+        replace(one, module=one.module + f".{_BASE_LAYER}" * _depth(name))
+        if one.role in _FACTORS and len(depths[one.module]) > 1
+        else one
+        for name, one in together
     )
 
 

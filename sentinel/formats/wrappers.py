@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _SEGMENTS = (
     "module",
@@ -31,6 +32,12 @@ _MOST_ADAPTERS = 5
 
 def wrappers_in(names: Iterable[str]) -> str:
     """Return the wrappers in tensors' names, each with its dot: ``"_orig_mod., default."``."""
+    return _wrappers_in(tuple(names))
+
+
+@lru_cache(4)
+def _wrappers_in(names: tuple[str, ...]) -> str:
+    # The checkpoints of a run have the same names again and again.
     segments: set[str] = set()
     adapters: dict[str, None] = {}
     for name in names:

@@ -92,10 +92,13 @@ def evaluate(
     named = {table for rule in rules for table in sql.named_tables(rule)}
     known = {**tables, **history_tables(past, named)}
     given = FINDINGS in known
-    last = [rule for rule in rules if FINDINGS in sql.named_tables(rule) and not given]
+    first: list[Rule] = []
+    last: list[Rule] = []
+    for rule in rules:
+        (last if FINDINGS in sql.named_tables(rule) and not given else first).append(rule)
     with Asking(known, direct=direct) as asking:
         subject = _subject(asking, known, past)
-        answers = [(rule, _ask(rule, subject)) for rule in rules if rule not in last]
+        answers = [(rule, _ask(rule, subject)) for rule in first]
         if last:
             said = _findings_table(answers)
             asking.add(FINDINGS, said)

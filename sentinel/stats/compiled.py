@@ -107,6 +107,22 @@ def histogram(data: NDArray[np.uint8]) -> NDArray[np.int64] | None:
     return found
 
 
+def gram(
+    dtype: str, data: NDArray[np.uint8], rank: int, *, by_rows: bool
+) -> NDArray[np.float64] | None:
+    """Return the Gram matrix [r, r] of raw little-endian floats, as `gram.gram_of` does.
+
+    None without a library, for another dtype, and for a rank above 256.
+    """
+    library = _loaded()
+    if library is None or dtype not in _FLOATS or not rank or not data.flags.c_contiguous:
+        return None
+    found = np.zeros((rank, rank))
+    length = data.size // _WIDTHS[dtype] // rank
+    places = (data.ctypes.data, rank, length, found.ctypes.data)
+    return found if library.sentinel_gram(_FLOATS[dtype], by_rows, *places) else None
+
+
 @cache
 def _loaded() -> ctypes.CDLL | None:
     most = _LEVELS.get(os.environ.get(SWITCH, ""), _FASTEST)
@@ -123,6 +139,7 @@ def _loaded() -> ctypes.CDLL | None:
     library.sentinel_screen.argtypes = (ctypes.c_int, address, size, address)
     library.sentinel_integers.argtypes = (ctypes.c_int, address, size, *[address] * 3)
     library.sentinel_histogram.argtypes = (address, size, address)
+    library.sentinel_gram.argtypes = (ctypes.c_int, ctypes.c_int, address, size, size, address)
     for function in ("floats", "screen", "integers", "histogram"):
         getattr(library, f"sentinel_{function}").restype = None
     return library

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sentinel.stats import compiled
 from sentinel.stats.bands import BAND_BYTES, read_band
+from sentinel.stats.moments import LARGE_BYTES
 from sentinel.stats.values import as_float64, is_decodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
 
     from sentinel.checkpoint import Tensor
     from sentinel.stats.reading import MemberFile
+
+    Gram: TypeAlias = NDArray[np.float64]
+    Grams: TypeAlias = tuple[Gram, Gram]
 
 LARGEST_RANK = 2048
 """No adapter trains a larger one, and three Gram matrices of it take 100 MB."""
@@ -72,23 +78,45 @@ def grams(
     open_member: Callable[[str], MemberFile],
     *,
     middle: Tensor | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    known: tuple[Gram | None, Gram | None] = (None, None),
+) -> Grams:
     """Return leftᵀleft and right·rightᵀ, both [r, r], of left [m, r] and right [r, n].
 
-    ``middle`` is as in `product_norm`.
+    ``middle`` is as in `product_norm`; a matrix whose Gram matrix is ``known`` is not read.
     """
-    left_gram = _gram(left, open_member, by_rows=True)
-    right_gram = _gram(right, open_member, by_rows=False)
+    left_gram, right_gram = known
+    if left_gram is None:
+        left_gram = _gram(left, open_member, by_rows=True)
+    if right_gram is None:
+        right_gram = _gram(right, open_member, by_rows=False)
     if middle is not None:
         factors = np.concatenate(list(row_pieces(middle, open_member))).reshape(-1)
-        right_gram *= np.outer(factors, factors)
+        right_gram = right_gram * np.outer(factors, factors)
     return left_gram, right_gram
 
 
-def frobenius_norm(left_gram: NDArray[np.float64], right_gram: NDArray[np.float64]) -> float | None:
+def gram_of(dtype: str, data: NDArray[np.uint8], rank: int, *, by_rows: bool) -> Gram:
+    """Return MᵀM of a tall matrix [m, r] (``by_rows``) or MMᵀ of a wide one [r, n], both [r, r].
+
+    ``data`` are its raw little-endian bytes, row by row; all products and sums are float64's.
+    """
+    if (
+        data.size >= LARGE_BYTES
+        and (found := compiled.gram(dtype, data, rank, by_rows=by_rows)) is not None
+    ):
+        return found
+    values = as_float64(dtype, data)
+    if by_rows:
+        tall = values.reshape(-1, rank)
+        return tall.T @ tall
+    wide = values.reshape(rank, -1)
+    return wide @ wide.T
+
+
+def frobenius_norm(left_gram: Gram, right_gram: Gram) -> float | None:
     """Return the Frobenius norm of a product by its factors' `grams`, None when not finite."""
-    norm = math.sqrt(max(0.0, float(np.vdot(left_gram, right_gram))))
-    return norm if math.isfinite(norm) else None
+    squared = float(np.vdot(left_gram, right_gram))
+    return math.sqrt(max(0.0, squared)) if math.isfinite(squared) else None
 
 
 def row_pieces(
@@ -96,40 +124,29 @@ def row_pieces(
 ) -> Iterator[NDArray[np.float64]]:
     """Yield a matrix in bands of whole rows [count, columns], axes behind the first as one."""
     if tensor.numel:
-        yield from _bands(tensor, open_member, axis=0)
+        for band in _bands(tensor, open_member, axis=0):
+            yield as_float64(tensor.dtype, band.reshape(-1)).reshape(len(band), -1)
 
 
-def _gram(
-    tensor: Tensor, open_member: Callable[[str], MemberFile], *, by_rows: bool
-) -> NDArray[np.float64]:
-    """Return MᵀM of a tall matrix (``by_rows``) or MMᵀ of a wide one, both [r, r]."""
+def _gram(tensor: Tensor, open_member: Callable[[str], MemberFile], *, by_rows: bool) -> Gram:
+    """Return the Gram matrix [r, r] of a tall matrix (``by_rows``) or a wide one."""
     rows = tensor.shape[0]
     rank = (tensor.numel // rows if rows else 0) if by_rows else rows
     gram = np.zeros((rank, rank))
-    pieces = row_pieces if by_rows else _column_pieces
-    for piece in pieces(tensor, open_member):
-        gram += piece.T @ piece if by_rows else piece @ piece.T
+    if tensor.numel:
+        # Of a wide matrix every row's part of a band lies apart.
+        axis = 0 if by_rows or tensor.numel <= _BAND_ELEMENTS else 1
+        for band in _bands(tensor, open_member, axis=axis):
+            gram += gram_of(tensor.dtype, band.reshape(-1), rank, by_rows=by_rows)
     return gram
-
-
-def _column_pieces(
-    tensor: Tensor, open_member: Callable[[str], MemberFile]
-) -> Iterator[NDArray[np.float64]]:
-    """Yield a wide matrix in bands of columns: every row's part of the band lies apart."""
-    if tensor.numel <= _BAND_ELEMENTS:
-        yield from row_pieces(tensor, open_member)
-    else:
-        yield from _bands(tensor, open_member, axis=1)
 
 
 def _bands(
     tensor: Tensor, open_member: Callable[[str], MemberFile], *, axis: int
-) -> Iterator[NDArray[np.float64]]:
+) -> Iterator[NDArray[np.uint8]]:
     extent = tensor.shape[axis]
     # Counted as float64, which takes up to eight times the bytes of the file.
     step = max(1, _BAND_ELEMENTS * extent // tensor.numel)
     for start in range(0, extent, step):
         count = min(step, extent - start)
-        band = read_band(tensor, open_member, axis=axis, start=start, count=count)
-        values = as_float64(tensor.dtype, band.reshape(-1))
-        yield values.reshape(count if axis == 0 else tensor.shape[0], -1)
+        yield read_band(tensor, open_member, axis=axis, start=start, count=count)

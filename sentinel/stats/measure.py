@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from sentinel.stats.effect import effect_rows
 from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
 from sentinel.stats.optimizer import GROUPS, glance_at_optimizer, measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
+from sentinel.stats.products import UNKNOWN, Products
 from sentinel.stats.quick import Depth, Skipped, decides, skipped_of
 from sentinel.stats.reading import MemberFiles, current_identity
 from sentinel.stats.remembered import Numbers, Remembering
@@ -82,19 +82,24 @@ def measure(
     if sum(tensor.size_bytes for tensor in weights) < SHARED_BYTES * len(weights):
         jobs = 1
     with MemberFiles(checkpoint) as files:
-        reader = TensorReader(files, digest=digest, tick=tick or _no_tick, depth=depth)
+        found_pairs = find_pairs(weights)
+        products = Products(found_pairs)
+        reader = TensorReader(
+            files, digest=digest, tick=tick or _no_tick, depth=depth, products=products
+        )
         read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
         found = map_threads(read, weights, jobs)
         numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
         moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
-        row_of = partial(
-            pair_row,
-            moments=moments,
-            adapter=checkpoint.adapter,
-            open_member=files.open,
-            quick=depth != "whole",
+        sizes = (
+            products.sizes(moments, files.open, jobs=jobs)
+            if depth == "whole"
+            else [UNKNOWN] * len(found_pairs)
         )
-        pairs = list(map_threads(row_of, find_pairs(weights), jobs))
+        pairs = [
+            pair_row(pair, moments, checkpoint.adapter, size)
+            for pair, size in zip(found_pairs, sizes, strict=True)
+        ]
         state, groups = _optimizer_tables(checkpoint, files, tick or _no_tick, depth)
         norms = {str(row["module"]): row["norm"] for row in pairs if row["norm"] is not None}
         effects = effect_rows(
@@ -134,9 +139,17 @@ class TensorReader:
     """One pass over one tensor after another, with one set of buffers a thread."""
 
     def __init__(
-        self, files: MemberFiles, *, digest: bool, tick: Callable[[int], None], depth: Depth
+        self,
+        files: MemberFiles,
+        *,
+        digest: bool,
+        tick: Callable[[int], None],
+        depth: Depth,
+        products: Products | None = None,
     ) -> None:
+        """Read from ``files``; ``products`` is told of each block of a whole reading."""
         self._files = files
+        self._products = products if depth == "whole" else None
         self._digest = digest and depth == "whole"
         self._tick = tick
         self._depth = depth
@@ -158,6 +171,8 @@ class TensorReader:
                 sampler.take(block)
             if hasher:
                 hasher.update(block.data)
+            if self._products:
+                self._products.take(tensor, block)
             unticked += block.size
             if unticked >= TICK_BYTES:
                 self._tick(unticked)

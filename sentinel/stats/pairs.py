@@ -6,16 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sentinel.stats.gram import frobenius_norm, grams, is_diagonal, multiplicable
 from sentinel.stats.scale import is_parameter, rank_of, scale_of
-from sentinel.stats.stable_rank import stable_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from sentinel.checkpoint import AdapterConfig, Tensor
     from sentinel.stats.moments import Moments
-    from sentinel.stats.reading import MemberFile
+    from sentinel.stats.products import Size
 
 _STACKED_AXES = 3
 _COMPONENTS = {
@@ -105,17 +103,11 @@ def component_of(module: str) -> str:
 
 
 def pair_row(
-    pair: Pair,
-    moments: Mapping[str, Moments],
-    adapter: AdapterConfig | None,
-    open_member: Callable[[str], MemberFile],
-    *,
-    quick: bool = False,
+    pair: Pair, moments: Mapping[str, Moments], adapter: AdapterConfig | None, size: Size
 ) -> dict[str, object]:
     """Return one row of the table ``pairs``, its columns in no particular order.
 
-    ``moments`` are the tensors' by name; ``open_member`` gives the open file of a member. The
-    product is not formed when ``quick``.
+    ``moments`` are the tensors' by name; ``size`` is that of the product without its scale.
     """
     up, down = moments[pair.up.name], moments[pair.down.name]
     on_parameter = is_parameter(pair.module, adapter)
@@ -124,8 +116,7 @@ def pair_row(
     outputs, inputs = pair.features
     side = pair.zero_side
     # The matrices of several experts side by side are not one product.
-    whole = rank == pair.rank and not quick
-    norm, stable = _size(pair, moments, scale, open_member) if whole else (None, None)
+    product, stable = size if rank == pair.rank else (None, None)
     return {
         "module": pair.module,
         "family": pair.up.family,
@@ -146,7 +137,7 @@ def pair_row(
         "down_rms": _rms(down),
         "in_features": inputs,
         "out_features": outputs,
-        "norm": norm,
+        "norm": _scaled(product, scale),
         "stable_rank": stable,
         "base_norm": None,
     }
@@ -166,22 +157,6 @@ def _rms(moments: Moments) -> float | None:
     return moments.l2 / math.sqrt(moments.finite_count)
 
 
-def _size(
-    pair: Pair,
-    moments: Mapping[str, Moments],
-    scale: float | None,
-    open_member: Callable[[str], MemberFile],
-) -> tuple[float | None, float | None]:
-    """Return the norm of the scaled product and its stable rank."""
-    if pair.has_mid or pair.is_stacked or not multiplicable(pair.up, pair.down):
-        return None, None
-    parts = [tensor for tensor in (pair.up, pair.down, pair.middle) if tensor is not None]
-    known = [moments[tensor.name] for tensor in parts]
-    if any(one.nan_count != 0 or one.inf_count != 0 for one in known):
-        return None, None
-    if pair.middle is not None and not is_diagonal(pair.middle, pair.down):
-        return None, None
-    factors = grams(pair.up, pair.down, open_member, middle=pair.middle)
-    product = frobenius_norm(*factors)
+def _scaled(product: float | None, scale: float | None) -> float | None:
     norm = math.inf if product is None or scale is None else abs(scale) * product
-    return norm if math.isfinite(norm) else None, stable_rank(*factors)
+    return norm if math.isfinite(norm) else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SAMPLED_ELEMENTS = 512
 
 _BYTE_BITS = 8
+_WORDS = (1, 2, 4, 8)
 _KEY = ("part", "tensor", "dtype")
 
 
@@ -88,9 +89,12 @@ def _shares(dtype: str, samples: list[tuple[int, bytes, bytes]]) -> list[float]:
     """Return the share of equal elements in each pair of samples, all of one length."""
     now = _elements(dtype, [sample for _, sample, _ in samples])
     before = _elements(dtype, [was for _, _, was in samples])
-    return [float(share) for share in (now == before).all(axis=2).mean(axis=1)]
+    shares: list[float] = (now == before).mean(axis=1).tolist()
+    return shares
 
 
-def _elements(dtype: str, samples: list[bytes]) -> NDArray[np.uint8]:
+def _elements(dtype: str, samples: list[bytes]) -> NDArray[np.void] | NDArray[np.unsignedinteger]:
+    """Return the elements as they are compared: bit for bit."""
     width = DTYPES[dtype].bits // _BYTE_BITS
-    return np.frombuffer(b"".join(samples), np.uint8).reshape(len(samples), -1, width)
+    kind = f"u{width}" if width in _WORDS else f"V{width}"
+    return np.frombuffer(b"".join(samples), kind).reshape(len(samples), -1)

@@ -78,7 +78,7 @@ def test_a_band_is_the_same_from_pieces(tmp_path, data, shape):
 def test_moments_and_the_norm_of_the_product_do_not_know_of_pieces(
     tmp_path, monkeypatch, cuts, band_bytes
 ):
-    monkeypatch.setattr(gram, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(gram, "_BAND_ELEMENTS", band_bytes // 8)
     draw = np.random.default_rng(0)
     up, down = draw.normal(size=(9, 6)).astype("f4"), draw.normal(size=(6, 8)).astype("f4")
     down[2, 1] = 0

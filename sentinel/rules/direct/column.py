@@ -5,9 +5,11 @@ Values compare as in DuckDB: NaN equals NaN and is above every other number.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -24,7 +26,10 @@ Values: TypeAlias = "NDArray[Any]"
 _LARGEST = 2**53
 """Whole numbers up to this are exact in float64, in which sums and products are bounded."""
 
-_DTYPES: Mapping[Kind, type] = MappingProxyType(
+_FEW_ROWS = 4096
+"""Constants of longer columns are made each time, and not kept."""
+
+DTYPE_OF: Mapping[Kind, type] = MappingProxyType(
     {
         "bool": np.bool_,
         "int": np.int64,
@@ -90,7 +95,7 @@ def column_of(values: Iterable[Any], kind: Kind) -> Column:
     known = np.array([value is not None for value in given], np.bool_)
     filler: Any = "" if kind == "text" else None if kind == "list" else 0
     plain = [filler if value is None else value for value in given]
-    return Column(kind, np.fromiter(plain, _DTYPES[kind], len(plain)), known)
+    return Column(kind, np.fromiter(plain, DTYPE_OF[kind], len(plain)), known)
 
 
 def constant(value: object, length: int, *, exact_decimal: bool = False) -> Column:
@@ -98,8 +103,25 @@ def constant(value: object, length: int, *, exact_decimal: bool = False) -> Colu
     kind = _KIND_OF.get(type(value))
     if kind is None or (isinstance(value, int) and abs(value) > _LARGEST):
         raise NotDirect
-    values: Values = np.full(length, False if value is None else value, _DTYPES[kind])
-    return Column(kind, values, np.full(length, value is not None), exact_decimal)
+    sign = math.copysign(1.0, value) if isinstance(value, float) else 1.0
+    repeated = _repeated if length <= _FEW_ROWS else _repeated.__wrapped__
+    values, known = repeated(value, kind, sign, length)
+    return Column(kind, values, known, exact_decimal)
+
+
+@lru_cache(256)
+def _repeated(
+    value: object,
+    kind: Kind,
+    sign: float,  # noqa: ARG001 - tells -0.0 from 0.0, which are one key otherwise
+    length: int,
+) -> tuple[Values, NDArray[np.bool_]]:
+    """Return a value as many times and that it is known: rules name the same few all the time."""
+    values: Values = np.full(length, False if value is None else value, DTYPE_OF[kind])
+    known = np.full(length, value is not None)
+    values.setflags(write=False)
+    known.setflags(write=False)
+    return values, known
 
 
 def truth(values: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> Column:

@@ -139,6 +139,11 @@ def _column(table: pa.Table | None, name: str, kind: Kind) -> Column:
     if pa.types.is_null(values.type):
         unknown = np.zeros(length, np.bool_)
         return Column("null", unknown, unknown)
+    if values.type in _FILLERS.get(kind, {}):
+        # Without Python's objects, or with those alone that are asked for.
+        known = np.asarray(values.is_valid())
+        filled = values.fill_null(_FILLERS[kind][values.type]) if values.null_count else values
+        return Column(kind, filled.to_numpy(), known)
     plain = values.to_pylist()
     if values.type in _LIKE[kind]:
         return column_of(plain, kind)
@@ -148,6 +153,16 @@ def _column(table: pa.Table | None, name: str, kind: Kind) -> Column:
         return column_of((None if one is None else str(one).lower() for one in plain), kind)
     raise NotDirect
 
+
+_FILLERS: Mapping[Kind, Mapping[pa.DataType, object]] = MappingProxyType(
+    {
+        "text": {pa.string(): "", pa.large_string(): ""},
+        "int": {pa.int64(): 0},
+        "float": {pa.float64(): 0.0},
+        "bool": {pa.bool_(): False},
+    }
+)
+"""What stands in a column's place of a value that is not known, by its kind and Arrow's type."""
 
 _LIKE: Mapping[Kind, tuple[pa.DataType, ...]] = MappingProxyType(
     {

@@ -55,6 +55,8 @@ class Relation:
     @property
     def columns(self) -> tuple[Lazy, ...]:
         """Return the columns in their order."""
+        if self._rows is None:
+            return self._given
         return tuple(self._at(place) for place in range(len(self._given)))
 
     def find(self, name: Name) -> Column | None:

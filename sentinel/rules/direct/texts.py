@@ -6,10 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sentinel.rules.direct.column import Column, Kind, column_of
+import numpy as np
+
+from sentinel.rules.direct.column import DTYPE_OF, Column, Kind, column_of
 from sentinel.rules.direct.syntax import NotDirect
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LONGEST = 256
 """Texts longer than this are left to DuckDB, whose patterns cannot run away."""
@@ -133,14 +138,16 @@ def _text(column: Column) -> Column:
 
 
 def _ascii(column: Column) -> Column:
-    if not all(map(str.isascii, _text(column).values)):
+    if not "".join(_text(column).values.tolist()).isascii():
         raise NotDirect
     return column
 
 
 def _short(column: Column) -> Column:
-    values = _text(column).values
-    if any(len(one) > _LONGEST or "\n" in one or not one.isascii() for one in values):
+    values = _text(column).values.tolist()
+    together = "".join(values)
+    is_plain = together.isascii() and "\n" not in together
+    if not is_plain or max(map(len, values), default=0) > _LONGEST:
         raise NotDirect
     return column
 
@@ -148,7 +155,7 @@ def _short(column: Column) -> Column:
 def _only(column: Column) -> str:
     """Return the text that is the same in all rows."""
     text = _text(column)
-    if not text.known.all() or any(one != text.values[0] for one in text.values[1:]):
+    if not text.known.all() or len(set(text.values.tolist())) > 1:
         raise NotDirect
     return str(text.values[0])
 
@@ -171,8 +178,8 @@ def _of_texts(column: Column, fn: Callable[[str], Any], kind: Kind) -> Column:
     text = _text(column)
     values = text.values.tolist()
     known = {one: fn(one) for one in set(values)}
-    found = column_of((known[one] for one in values), kind)
-    return Column(kind, found.values, text.known)
+    found: NDArray[Any] = np.fromiter(map(known.__getitem__, values), DTYPE_OF[kind], len(values))
+    return Column(kind, found, text.known)
 
 
 TEXTS: Mapping[str, Callable[[Sequence[Column]], Column]] = MappingProxyType(

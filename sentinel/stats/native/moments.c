@@ -77,6 +77,7 @@ static inline void spread(struct tally *t, double low, double high)
 #define VARIANT avx2
 #define WIDTH 256
 #include "moments.inc"
+#include "gram.inc"
 #undef VARIANT
 #undef WIDTH
 #if defined(__clang__)
@@ -92,6 +93,7 @@ static inline void spread(struct tally *t, double low, double high)
 #define VARIANT avx512
 #define WIDTH 512
 #include "moments.inc"
+#include "gram.inc"
 #undef VARIANT
 #undef WIDTH
 #if defined(__clang__)
@@ -170,4 +172,16 @@ void sentinel_histogram(const uint8_t *data, int64_t count, int64_t *found)
         data += size;
         count -= size;
     }
+}
+
+/* Adds the Gram matrix [vectors, vectors] of `vectors` times `length` little-endian values at
+ * `data`, at any alignment: of the columns of a tall matrix (`by_rows`), or the rows of a wide
+ * one. Nothing is done for more vectors than there is room for, which returns 0. */
+int sentinel_gram(
+    int format, int by_rows, const void *data, int64_t vectors, int64_t length, double *gram)
+{
+    if (vectors < 1 || vectors > MOST_VECTORS)
+        return 0;
+    CHOOSE(gram, format, by_rows, data, (int)vectors, length, gram);
+    return 1;
 }
