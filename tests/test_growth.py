@@ -20,6 +20,8 @@ from safetensors.numpy import save_file
 
 import sentinel
 from saves import Saves
+from sentinel.daemon.arrivals import Arrived
+from sentinel.daemon.candidates import Candidates, lying
 from sentinel.formats.logs.places import event_files_in
 from sentinel.rules.load import load_rules
 
@@ -104,6 +106,25 @@ def test_how_often_a_run_is_listed_does_not_grow_with_its_checkpoints(
     few, many = listed
     # Names are forgotten every ten seconds, which may fall into the second scan.
     assert 1 <= many <= few + 1
+
+
+def test_an_event_beside_judged_files_opens_none_of_them(tmp_path: Path) -> None:
+    """A new file is the only one that is opened, however many with a verdict lie beside it."""
+    candidates = Candidates(on_note=pytest.fail)
+    run = filled(tmp_path / "run", kohya, 8)
+    everything = Arrived(frozenset(), frozenset(), rescan=True)
+    for found in candidates.found(everything, [run]):
+        candidates.judged(found.path, lying(found))
+    kohya(run, 9)
+    with heard() as events:
+        (new,) = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
+    assert new.step == 9
+    opened = {where for what, where in events if what == "open" and where.startswith(str(run))}
+    assert opened == {str(new.path)}
+    # One that was written anew is looked at again.
+    Saves.file(run / "cat-step00000003.safetensors", 3, like=4)
+    again = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
+    assert {one.step for one in again} == {3, 9}
 
 
 def test_a_log_that_appears_is_seen_at_once(tmp_path: Path) -> None:

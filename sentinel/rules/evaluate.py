@@ -92,10 +92,11 @@ def evaluate(
     named = {table for rule in rules for table in sql.named_tables(rule)}
     known = {**tables, **history_tables(past, named)}
     given = FINDINGS in known
-    last = [rule for rule in rules if FINDINGS in sql.named_tables(rule) and not given]
+    last = [rule for rule in rules if not given and FINDINGS in sql.named_tables(rule)]
+    late = {id(rule) for rule in last}
     with Asking(known, direct=direct) as asking:
         subject = _subject(asking, known, past)
-        answers = [(rule, _ask(rule, subject)) for rule in rules if rule not in last]
+        answers = [(rule, _ask(rule, subject)) for rule in rules if id(rule) not in late]
         if last:
             said = _findings_table(answers)
             asking.add(FINDINGS, said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -98,8 +99,24 @@ def constant(value: object, length: int, *, exact_decimal: bool = False) -> Colu
     kind = _KIND_OF.get(type(value))
     if kind is None or (isinstance(value, int) and abs(value) > _LARGEST):
         raise NotDirect
+    if length > _SHORT:
+        return _repeated(kind, value, length, exact_decimal)
+    return _short_constant(kind, value, length, exact_decimal)
+
+
+_SHORT = 512
+"""Columns up to this length are kept: at most 5 MB of them, and small checkpoints ask for the same
+ones over and over."""
+
+
+def _repeated(kind: Kind, value: Any, length: int, exact_decimal: bool) -> Column:  # noqa: FBT001
     values: Values = np.full(length, False if value is None else value, _DTYPES[kind])
-    return Column(kind, values, np.full(length, value is not None), exact_decimal)
+    known = np.full(length, value is not None)
+    values.flags.writeable = known.flags.writeable = False
+    return Column(kind, values, known, exact_decimal)
+
+
+_short_constant = lru_cache(maxsize=1024)(_repeated)
 
 
 def truth(values: NDArray[np.bool_], known: NDArray[np.bool_] | None = None) -> Column:
