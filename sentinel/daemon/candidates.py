@@ -79,6 +79,8 @@ class Candidates:
                 # What changes inside a directory is hinted at by that directory.
                 if entry.path not in self._judged:
                     yield from discover(Path(entry.path))
+            elif self._is_judged_file(entry):
+                continue  # before its header is read: ten thousand may lie beside a new one
             elif not is_checkpoint and not _is_later_shard(name, names):
                 found = candidate_at(Path(entry.path))
                 if found is not None:
@@ -87,6 +89,18 @@ class Candidates:
     def _is_judged(self, candidate: Candidate) -> bool:
         known = self._judged.get(str(candidate.path))
         return known is not None and known == _digest(lying(candidate))
+
+    def _is_judged_file(self, entry: os.DirEntry[str]) -> bool:
+        """Tell whether a file that is a whole checkpoint lies as it did when it was judged."""
+        known = self._judged.get(entry.path)
+        if known is None:
+            return False
+        try:
+            at = entry.stat()
+        except OSError:
+            return False
+        lies = ((entry.name, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns),)
+        return known == _digest(lies)
 
     def _told(self, place: Path, found: Iterator[Candidate]) -> Iterator[Candidate]:
         """Pass on what is found; a place that cannot be looked through is told and left."""

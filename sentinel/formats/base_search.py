@@ -83,7 +83,8 @@ def _named(name: str, revision: str | None, cache: Path) -> Iterator[Path]:
 
 def _told_beside(directory: Path) -> str | None:
     """Return the model that a configuration says it was loaded from."""
-    if MODEL_CONFIG not in files_at(directory):
+    # Asked by its name: beside one checkpoint may lie ten thousand.
+    if not is_file(directory / MODEL_CONFIG):
         return None
     try:
         return as_text(read_json_object(directory / MODEL_CONFIG).get("_name_or_path")) or None
@@ -92,5 +93,4 @@ def _told_beside(directory: Path) -> str | None:
 
 
 def _holds_model(directory: Path) -> bool:
-    files = files_at(directory)
-    return MODEL_CONFIG in files and has_weights(files)
+    return is_file(directory / MODEL_CONFIG) and has_weights(files_at(directory))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Member, Part, path_text
 from sentinel.errors import InputError, MissingMemberError, UnreadableError
-from sentinel.regular import open_any
+from sentinel.regular import is_file, open_any
 from sentinel.remote.errors import RemoteError
 from sentinel.remote.paths import RemotePath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -93,6 +93,21 @@ def list_directory(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     except OSError as error:
         raise refusal(path, error) from None
     return tuple(sorted(files)), tuple(sorted(directories))
+
+
+def files_among(path: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of some names are files in a directory, in the order given.
+
+    They are asked for one by one: the directory of a run may hold ten thousand checkpoints, and
+    is looked at for each of them. At an address a listing is one question, and is kept.
+    """
+    if isinstance(path, RemotePath):
+        try:
+            names_there, _ = list_directory(path)
+        except InputError:
+            return ()
+        return tuple(name for name in names if name in names_there)
+    return tuple(name for name in names if is_file(path / name))
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -54,6 +54,11 @@ def tables_of(rule: Rule) -> tuple[str, ...]:
 def named_tables(rule: Rule) -> frozenset[str]:
     """Return every table that any SQL of a rule may name, those it can do without included."""
     texts = (rule.query or rule.table or "", rule.where, rule.when, *rule.facts.values())
+    return _tables_in(texts)
+
+
+@lru_cache(_REMEMBERED)
+def _tables_in(texts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(TABLES) & words("\n".join(texts))
 
 

@@ -121,10 +121,15 @@ def test_every_adapter_resumes_exactly_on_every_base(  # noqa: PLR0917 - a case 
 
     settings = {**of_method(method), "base__quantization": base, "adapter__dtype": dtype}
     settings["training__learning_rate"] = 1e-2
-    if (method in {"loha", "lokr"} and base in {"nf4", "fp4"}) or (method, base) == (
-        "dora",
-        "int8",
-    ) and not torch.cuda.is_available():
+    if (
+        (method in {"loha", "lokr"} and base in {"nf4", "fp4"})
+        or (method, base)
+        == (
+            "dora",
+            "int8",
+        )
+        and not torch.cuda.is_available()
+    ):
         assert train(tmp_path / "out", **settings) == 2
         return
     checkpoint = exact(**settings)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.files import files_among
 from sentinel.formats.relatives_settings import (
     AXOLOTL_LOG,
     LLAMA_FACTORY_ARGUMENTS,
@@ -75,7 +76,8 @@ def trainer_of(
 ) -> str:
     """Return the trainer's name, `UNKNOWN` when nothing tells a relative.
 
-    ``files`` are those of the checkpoint, ``beside`` those of the directory it lies in,
+    ``files`` are those of the checkpoint, ``beside`` what `marks_in` says of the directory it
+    lies in,
     ``arguments`` what `training_args.bin` was read to.
     """
     seen = {*files, *beside}
@@ -89,6 +91,11 @@ def trainer_of(
         return told
     saved = set(adapter.modules_to_save) if adapter is not None else set()
     return "minicpm-v" if saved >= _MINICPM_MODULES else UNKNOWN
+
+
+def marks_in(directory: Path) -> tuple[str, ...]:
+    """Return the files in a directory that tell a relative, which may hold many others."""
+    return files_among(directory, sorted(frozenset[str]().union(*(m for _, m in RELATIVES))))
 
 
 def settings_of(path: Path, files: Collection[str]) -> dict[str, Setting]:

@@ -10,7 +10,7 @@ from sentinel.formats import trainer_log, training_arguments
 from sentinel.formats.containers.json_text import read_json_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import directories_at, files_at
-from sentinel.formats.layouts.hf_relatives import settings_of, trainer_of
+from sentinel.formats.layouts.hf_relatives import marks_in, settings_of, trainer_of
 from sentinel.formats.layouts.parts import read_all, stat_parts
 from sentinel.formats.naming import step_of_path
 from sentinel.formats.nested import stat_nested
@@ -68,7 +68,7 @@ def read(path: Path) -> Checkpoint:
         NAME,
         complete=log.step is not None,
         trainer=trainer_of(
-            files, files_at(path.parent), adapter, draft.state.get(training_arguments.NAME)
+            files, marks_in(path.parent), adapter, draft.state.get(training_arguments.NAME)
         ),
         step=step_of_path(path) if log.step is None else log.step,
         epoch=log.epoch,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sentinel.errors import InputError
 from sentinel.formats.containers.tfevents import PREFIX
-from sentinel.formats.files import list_directory
+from sentinel.formats.files import files_among, list_directory
+from sentinel.formats.logs.event_names import event_files_of
 from sentinel.regular import is_directory
 
 JSON_NAMES = (
@@ -46,16 +47,14 @@ def bases_of(path: Path) -> Iterator[Path]:
 
 def json_logs_in(base: Path) -> tuple[Path, ...]:
     """Return the JSON logs in a directory, in the order in which they are asked."""
-    files, _ = _listed(base)
-    return tuple(base / name for name in JSON_NAMES if name in files)
+    return tuple(base / name for name in files_among(base, JSON_NAMES))
 
 
 def event_files_in(base: Path, until_s: float) -> tuple[Path, ...]:
     """Return the newest event files in or below a directory that began before a time."""
-    files, directories = _listed(base)
-    found = [base / name for name in files if name.startswith(PREFIX)]
+    found = list(event_files_of(base))
     for name in EVENT_DIRECTORIES:
-        if name in directories:
+        if is_directory(base / name):
             found.extend(_event_files_below(base / name))
     began = [(began_s, path) for path in found for began_s in [_began_s(path)]]
     return tuple(path for at_s, path in sorted(began) if at_s <= until_s)[-EVENT_FILES_LIMIT:]

@@ -43,14 +43,19 @@ class Relation:
     """
 
     def __init__(
-        self, length: int, given: Sequence[Lazy], rows: NDArray[np.intp] | None = None
+        self,
+        length: int,
+        given: Sequence[Lazy],
+        rows: NDArray[np.intp] | None = None,
+        places: dict[str | None, list[int]] | None = None,
     ) -> None:
         self.length = length
         self._given = tuple(given)
         self._rows = rows
         self._taken: dict[int, Lazy] = {}
         self._named: dict[str | None, Relation] = {}
-        self._places: dict[str | None, list[int]] | None = None
+        # Where each name stands in what is given; filled when a name is first sought.
+        self._places = {} if places is None else places
 
     @property
     def columns(self) -> tuple[Lazy, ...]:
@@ -61,8 +66,7 @@ class Relation:
 
     def find(self, name: Name) -> Column | None:
         """Return the column of a name, None when there is none; raises NotDirect for several."""
-        if self._places is None:
-            self._places = {}
+        if not self._places:
             for place, one in enumerate(self._given):
                 self._places.setdefault(one.name, []).append(place)
         places = self._places.get(name.name, [])
@@ -81,7 +85,7 @@ class Relation:
     def take(self, rows: NDArray[np.intp]) -> Relation:
         """Return some of the rows, by their index."""
         chosen = rows if self._rows is None else self._rows[rows]
-        return Relation(len(rows), self._given, chosen)
+        return Relation(len(rows), self._given, chosen, self._places)
 
     def only(self, mask: NDArray[np.bool_]) -> Relation:
         """Return the rows of a mask."""

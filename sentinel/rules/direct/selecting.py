@@ -131,6 +131,8 @@ class Runner:
         return found.only(is_true(compute(select.having, scope)))
 
     def _listed(self, select: Select, relation: Relation, scope: Scope) -> Relation:
+        if select.items == _ALL and scope.groups is None:
+            return relation
         columns: list[Lazy] = []
         for item in select.items:
             columns += self._columns(item, relation, scope)
@@ -208,6 +210,7 @@ class Runner:
         return Relation(found.length, (*found.columns[:kept], *rest))
 
 
+_ALL = (Item(None),)
 _NONE = np.zeros(0, np.bool_)
 _ONE = Relation(1, ())
 """What a SELECT without FROM looks at."""

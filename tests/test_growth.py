@@ -1,0 +1,144 @@
+"""What a scan or a watch does for one checkpoint does not grow with how many lie beside it.
+
+Nothing is timed: the interpreter itself tells (PEP 578) which directories were listed and which
+files were opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import sentinel
+from saves import Saves
+from sentinel.daemon.arrivals import Arrived
+from sentinel.daemon.candidates import Candidates, lying
+from sentinel.formats.logs.places import event_files_in
+from sentinel.rules.load import load_rules
+
+RULES = load_rules()[:1]
+
+_heard: list[Counter[tuple[str, str]]] = []
+
+
+def _hear(event: str, arguments: tuple[object, ...]) -> None:
+    if _heard and event in {"os.scandir", "os.listdir", "open"}:
+        _heard[-1][event.removeprefix("os."), str(arguments[0])] += 1
+
+
+sys.addaudithook(_hear)
+
+
+@contextmanager
+def heard() -> Iterator[Counter[tuple[str, str]]]:
+    """Count what is listed and opened in the block, by what and where."""
+    _heard.append(Counter())
+    try:
+        yield _heard[-1]
+    finally:
+        _heard.pop()
+
+
+def kohya(run: Path, step: int) -> None:
+    """A file of sd-scripts' beside the others."""
+    Saves.file(run / f"cat-step{step:08}.safetensors", step)
+
+
+def adapter(path: Path) -> None:
+    """A directory of PEFT's."""
+    path.mkdir()
+    tensors = {
+        f"base_model.model.q_proj.lora_{end}.weight": np.full(shape, 0.5, "f4")
+        for end, shape in (("A", (2, 6)), ("B", (4, 2)))
+    }
+    save_file(tensors, path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4}')
+
+
+def peft(run: Path, step: int) -> None:
+    """A directory of PEFT's beside the others."""
+    adapter(run / f"step-{step}")
+
+
+def trainer(run: Path, step: int) -> None:
+    """A `checkpoint-N` of Transformers' Trainer."""
+    path = run / f"checkpoint-{step}"
+    adapter(path)
+    state = {"global_step": step, "log_history": [{"step": step, "loss": 1.0}]}
+    (path / "trainer_state.json").write_text(json.dumps(state))
+
+
+def bundled(run: Path, step: int) -> None:
+    """A directory of the bundled trainer's."""
+    Saves.folder(run / f"checkpoint-{step}", step)
+
+
+def filled(run: Path, write: Callable[[Path, int], None], count: int) -> Path:
+    """A run's directory that nothing was written into for a while."""
+    run.mkdir()
+    for step in range(1, count + 1):
+        write(run, step)
+    os.utime(run, (1_700_000_000, 1_700_000_000))
+    return run
+
+
+@pytest.mark.parametrize("write", [kohya, peft, trainer, bundled])
+def test_how_often_a_run_is_listed_does_not_grow_with_its_checkpoints(
+    tmp_path: Path, write: Callable[[Path, int], None]
+) -> None:
+    """The directory of a run is not listed once for each checkpoint in it."""
+    listed = []
+    for count in (2, 12):
+        run = filled(tmp_path / f"run{count}", write, count)
+        with heard() as events:
+            judged = sentinel.scan(run, rules=RULES, settle_s=0)
+        assert len(judged) == count
+        listed.append(events["scandir", str(run)] + events["listdir", str(run)])
+    few, many = listed
+    # Names are forgotten every ten seconds, which may fall into the second scan.
+    assert 1 <= many <= few + 1
+
+
+def test_an_event_beside_judged_files_opens_none_of_them(tmp_path: Path) -> None:
+    """A new file is the only one that is opened, however many with a verdict lie beside it."""
+    candidates = Candidates(on_note=pytest.fail)
+    run = filled(tmp_path / "run", kohya, 8)
+    everything = Arrived(frozenset(), frozenset(), rescan=True)
+    for found in candidates.found(everything, [run]):
+        candidates.judged(found.path, lying(found))
+    kohya(run, 9)
+    with heard() as events:
+        (new,) = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
+    assert new.step == 9
+    opened = {where for what, where in events if what == "open" and where.startswith(str(run))}
+    assert opened == {str(new.path)}
+    # One that was written anew is looked at again.
+    Saves.file(run / "cat-step00000003.safetensors", 3, like=4)
+    again = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
+    assert {one.step for one in again} == {3, 9}
+
+
+def test_a_log_that_appears_is_seen_at_once(tmp_path: Path) -> None:
+    """The names of a directory's event files are remembered only while it does not change."""
+    first, second = (tmp_path / f"events.out.tfevents.17000000{n}0.host.1.0" for n in (1, 2))
+    first.touch()
+    os.utime(tmp_path, (1_700_000_000, 1_700_000_000))
+    assert event_files_in(tmp_path, 2e9) == (first,)
+    with heard() as events:
+        assert event_files_in(tmp_path, 2e9) == (first,)
+    assert events["scandir", str(tmp_path)] <= 1
+    second.touch()
+    assert event_files_in(tmp_path, 2e9) == (first, second)
+    # A time that was set back is not enough: the system's own goes on.
+    second.unlink()
+    os.utime(tmp_path, (1_700_000_000, 1_700_000_000))
+    assert event_files_in(tmp_path, 2e9) == (first,)
