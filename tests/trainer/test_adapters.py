@@ -121,9 +121,8 @@ def test_every_adapter_resumes_exactly_on_every_base(  # noqa: PLR0917 - a case 
 
     settings = {**of_method(method), "base__quantization": base, "adapter__dtype": dtype}
     settings["training__learning_rate"] = 1e-2
-    if (
-        (method in {"loha", "lokr"} and base in {"nf4", "fp4"})
-        or (method, base)
+    if (method in {"loha", "lokr"} and base in {"nf4", "fp4"}) or (
+        (method, base)
         == (
             "dora",
             "int8",
