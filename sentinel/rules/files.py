@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
+
+import sentinel
 
 FOLDERS = ("content", "run", "file")
 """Where in the catalogue the rules are; its other folders hold other data."""
@@ -15,7 +16,7 @@ PACKED = "rules.json"
 
 def catalogue() -> Path:
     """Return the directory of the bundled rules: in the wheel, else in the repository."""
-    package = Path(str(files("sentinel")))
+    package = Path(sentinel.__file__).parent
     installed = package / "catalogue"
     return installed if installed.is_dir() else package.parent / "rules"
 
