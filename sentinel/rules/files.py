@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import sentinel
-
 FOLDERS = ("content", "run", "file")
 """Where in the catalogue the rules are; its other folders hold other data."""
 
@@ -16,7 +14,7 @@ PACKED = "rules.json"
 
 def catalogue() -> Path:
     """Return the directory of the bundled rules: in the wheel, else in the repository."""
-    package = Path(sentinel.__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "catalogue"
     return installed if installed.is_dir() else package.parent / "rules"
 
