@@ -26,14 +26,13 @@ from pydantic_core import PydanticCustomError
 from sentinel.alerting import Metrics, Notify, Tracker, Trackers
 from sentinel.errors import ConfigError
 from sentinel.priority import IoClass
+from sentinel.settled import FILE_NAME, FailOn, Settled
 from sentinel.sizes import size_of
 from sentinel.supervision import ExitCodes, Hook, Seconds
 from sentinel.verdict import Severity
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-FILE_NAME = "sentinel.yaml"
 
 SHOWN_CHARACTERS = 40
 """How much of a wrong value an error message repeats."""
@@ -42,8 +41,6 @@ Policy = Literal["auto", "report", "stop"]
 """`auto` acts on certain findings, `report` never acts, `stop` stops the trainer and no more."""
 
 OnHang = Literal["report", "restart"]
-
-FailOn = Literal["suspect", "faulty"]
 
 Count = Annotated[int, Field(strict=True, gt=0)]
 
@@ -149,7 +146,7 @@ class Config(_Settings):
     rules: RuleSettings = RuleSettings()
     policy: Policy = "auto"
     act_on: tuple[str, ...] = ()
-    settle_s: Seconds = 2.0
+    settle_s: Seconds = Settled.settle_s
     torn_after_s: Seconds = 15.0
     verdict_timeout_s: Seconds = 120.0
     max_attempts: Count = 4
@@ -160,7 +157,7 @@ class Config(_Settings):
     hang: OnHang = "report"
     hooks: tuple[Hook, ...] = ()
     exit_codes: ExitCodes = ExitCodes()
-    fail_on: FailOn = "faulty"
+    fail_on: FailOn = Settled.fail_on
     pin: bool | None = None
     pin_dir: Path | None = None
     pin_budget: Size = 20 * 1000**3
@@ -171,6 +168,10 @@ class Config(_Settings):
     metrics: Metrics = Metrics()
     notify: Notify = Notify()
     trackers: Trackers = ()
+
+    def of_verdicts(self) -> Settled:
+        """Return what a verdict depends on."""
+        return Settled(self.settle_s, self.fail_on, self.baseline, self.rules)
 
 
 def load_config(path: Path | None, cwd: Path) -> Config:

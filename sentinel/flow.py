@@ -30,7 +30,7 @@ from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, Past, grown, with_verdict
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.rules.unmeasured import with_unmeasured
 from sentinel.spreading import Spread
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms

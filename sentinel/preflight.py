@@ -32,7 +32,7 @@ from sentinel.verdict import Finding, Verdict, worst_level
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 CONFIGURATION = "configuration"
 MACHINE = "machine"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +25,8 @@ def atomic_writer(
     some Parquet readers refuse a directory in which anything else lies. ``naming`` is entered for
     the moment in which the file gets its name.
     """
+    import tempfile  # noqa: PLC0415 - only for who writes: it brings every archive format
+
     _make_directory(path.parent)
     directory = path.parent if staging is None else staging
     directory.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import click
@@ -39,6 +40,23 @@ HELP = """
 from sentinel.cli.main import cli
 cli.main(["--help"], standalone_mode=False)
 """
+COMMAND = """
+import pathlib, sys
+from sentinel.rules import load
+load.catalogue = lambda: pathlib.Path("catalogue")
+from sentinel.cli.main import main
+sys.argv = ["sentinel", "scan", "cat.safetensors"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+"""
+UNUSED = (
+    "duckdb", "pydantic", "yaml", "difflib", "pandas", "email", "ssl", "http", "tempfile",
+    "importlib.resources", "rich.table", "numpy.random", "pyarrow.parquet", "multiprocessing",
+)  # fmt: skip
+"""What a scan of one safetensors file, without settings, in a pipe, has no use for."""
+
 EVERYTHING = """
 import importlib, pkgutil, sentinel
 names = [module.name for module in pkgutil.walk_packages(sentinel.__path__, "sentinel.")]
@@ -54,7 +72,12 @@ assert sentinel.judge is sentinel.flow.judge
 
 def imported_after(program: str, directory: Path) -> set[str]:
     """The top-level modules that a fresh interpreter has imported when a program is over."""
-    tell = "\nimport json, sys\nprint(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    return {name.partition(".")[0] for name in modules_after(program, directory)}
+
+
+def modules_after(program: str, directory: Path) -> set[str]:
+    """Every module that a fresh interpreter has imported when a program is over."""
+    tell = "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", program + tell],
         cwd=directory,
@@ -91,6 +114,20 @@ def test_help_is_quick(tmp_path):
 
     assert "click" in imported
     assert imported.isdisjoint((*HEAVY, *TRAINING_LIBRARIES))
+
+
+def test_a_start_imports_only_what_a_scan_needs(adapter):
+    """A wheel's `sentinel scan` of one file: its catalogue is checked when the wheel is built."""
+    (adapter.parent / "catalogue").mkdir()
+    spec = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    hook = module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    hook.write_catalogue(ROOT, adapter.parent / "catalogue" / "rules.json")
+
+    imported = modules_after(COMMAND, adapter.parent)
+
+    assert "sentinel.flow" in imported
+    assert imported & {*UNUSED, *TRAINING_LIBRARIES} == set()
 
 
 def test_scan_is_always_the_function(tmp_path):

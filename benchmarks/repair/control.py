@@ -59,8 +59,8 @@ def plain() -> Remedy:
 
 def drawn(seed: int) -> Draw:
     """Return a draw from the catalogue's remedies, each kind once however many rules name it."""
-    dumped = (rule.remedy.model_dump(exclude_none=True, by_alias=True) for rule in load_rules())
-    kinds = sorted({json.dumps(one, sort_keys=True) for one in dumped if one.get("resume")})
+    asked = (rule.remedy for rule in load_rules())
+    kinds = sorted({json.dumps(one, sort_keys=True) for one in asked if one.get("resume")})
     chance = random.Random(seed)
     return lambda: json.loads(chance.choice(kinds))
 

@@ -120,7 +120,9 @@ def _under_sentinel(training: Training, device: str) -> list[str]:
     """Run the user's command under `sentinel run`; return the plans it made, one a repair."""
     state = training.beside("state")
     config = training.beside("sentinel.yaml")
-    likely = [rule.id for rule in load_rules() if rule.safety == "likely" and rule.remedy.resume]
+    likely = [
+        rule.id for rule in load_rules() if rule.safety == "likely" and "resume" in rule.remedy
+    ]
     settings = {"act_on": likely, "max_attempts": ATTEMPTS, "backoff_s": 0.1, "settle_s": 0.2}
     config.write_text(yaml.safe_dump(settings))
     options = ("--state", str(state), "--config", str(config), "--base", str(training.base))

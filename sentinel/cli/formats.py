@@ -14,7 +14,7 @@ from sentinel.cli.options import Command
 
 if TYPE_CHECKING:
     from sentinel.reports.subjects import Subject
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 FORMS = ("text", "json", "sarif", "junit", "github", "markdown")
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sentinel.cli.output import complain, console
-from sentinel.config import FILE_NAME, Config
+from sentinel.config import Config
 from sentinel.errors import ConfigError
+from sentinel.settled import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

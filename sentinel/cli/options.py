@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from sentinel.errors import ConfigError
+from sentinel.settled import FILE_NAME, Settled
 from sentinel.sizes import size_of
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base
     from sentinel.config import Config
     from sentinel.rules.baseline import Baseline
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -134,7 +135,14 @@ def settled(config_path: Path | None, state: Path | None = None, log: Path | Non
     return config.model_copy(update={key: value for key, value in given.items() if value})
 
 
-def rules_of(config: Config, rule_paths: Sequence[Path]) -> tuple[Rule, ...]:
+def settled_verdicts(config_path: Path | None) -> Settled:
+    """Return the settings of verdicts, importing what reads a file only where there is one."""
+    if config_path is None and not (Path.cwd() / FILE_NAME).is_file():
+        return Settled()
+    return settled(config_path).of_verdicts()
+
+
+def rules_of(config: Config | Settled, rule_paths: Sequence[Path]) -> tuple[Rule, ...]:
     """Return the catalogue and the user's own rules, as the settings change them."""
     from sentinel.rules.load import load_rules
 

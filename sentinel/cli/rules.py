@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sentinel.cli import completing
-from sentinel.cli.options import EXISTING, rules_of, settled
+from sentinel.cli.options import EXISTING, rules_of, settled_verdicts
 from sentinel.cli.output import console, say, say_rows
 from sentinel.errors import ConfigError
 
@@ -42,7 +42,7 @@ def list_rules(rule_paths: tuple[Path, ...]) -> None:
 
     rows = [
         (rule.id, rule.severity, rule.safety, rule.scope, rule.title)
-        for rule in sorted(rules_of(settled(None), rule_paths), key=lambda rule: rule.id)
+        for rule in sorted(rules_of(settled_verdicts(None), rule_paths), key=lambda rule: rule.id)
     ]
     say_rows(Rows(("rule", "severity", "safety", "scope", "title"), tuple(rows)), "text")
 
@@ -63,7 +63,7 @@ def show_rule(rule_id: str, rule_paths: tuple[Path, ...]) -> None:
 
     from sentinel.rules.pages import render_rule
 
-    rules = {rule.id: rule for rule in rules_of(settled(None), rule_paths)}
+    rules = {rule.id: rule for rule in rules_of(settled_verdicts(None), rule_paths)}
     if rule_id not in rules:
         near = difflib.get_close_matches(rule_id, rules, n=1)
         raise ConfigError(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from sentinel.cli.formats import Judged, formatted
-from sentinel.cli.options import ANY_PATH, EXISTING, PLACE, baseline_of, judging, rules_of, settled
+from sentinel.cli.options import (
+    ANY_PATH,
+    EXISTING,
+    PLACE,
+    baseline_of,
+    judging,
+    rules_of,
+    settled_verdicts,
+)
 from sentinel.cli.output import OutputClosed, complain, console, on_screen, say
 from sentinel.verdict import Level
 
@@ -111,7 +119,7 @@ def command(
         raise click.UsageError(
             f"--{depth} cannot go into a log: whoever reads it would take it for a whole scan"
         )
-    config = settled(config_path, log=log)
+    config = settled_verdicts(config_path)
     rules = rules_of(config, rule_paths)
     terminal = console(error=True)
     bar = _Bar(terminal) if form == "text" and not quiet and on_screen(terminal) else None

@@ -45,7 +45,7 @@ from sentinel.daemon.watch import Beside, Watch
 from sentinel.daemon.watch import Listener as OutcomeListener
 from sentinel.health.log import HealthLog
 from sentinel.repairs.pins import PinStore
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from sentinel.flow import Inspected, conclude, inspect
 from sentinel.formats.opening import Candidate, open_checkpoint
 from sentinel.health.log import HealthLog
 from sentinel.rules.baseline import Baseline
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
 
 Read = TypeVar("Read")

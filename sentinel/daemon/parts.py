@@ -25,7 +25,7 @@ from sentinel.health.log import HealthLog
 from sentinel.priority import Priority
 from sentinel.repairs.asking import fresh_root
 from sentinel.rules.baseline import read_baseline
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 Told = TypeVar("Told")
 

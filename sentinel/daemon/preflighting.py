@@ -19,7 +19,7 @@ from sentinel.formats.configs.reader import LATEST, RESUME, TrainingConfig
 from sentinel.machine.device import device_settings
 from sentinel.machine.packages import interpreter_of, version_settings, versions_of
 from sentinel.preflight import Checked, check_config
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.verdict import Finding
 
 _GRAVE = frozenset({"critical", "warning"})

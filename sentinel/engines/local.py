@@ -6,9 +6,11 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
@@ -27,6 +29,8 @@ def map_threads(fn: Callable[[Item], Result], items: Iterable[Item], jobs: int) 
     if jobs <= 1:
         yield from map(fn, items)
         return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not for one job
+
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="sentinel")
     ahead: deque[Future[Result]] = deque()
     try:

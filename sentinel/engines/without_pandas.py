@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -25,7 +24,9 @@ def leave_pandas_out() -> None:
     sys.meta_path.insert(0, _Refused())
 
 
-class _Refused(MetaPathFinder):
+class _Refused:
+    """A finder by its one method: its base in `importlib.abc` imports more than the start does."""
+
     def find_spec(
         self,
         fullname: str,

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats.containers.yaml_text import read_yaml_object
 from sentinel.formats.files import open_regular
 from sentinel.formats.scalars import as_count, as_text
 from sentinel.formats.settings import Setting, flatten
@@ -98,6 +97,9 @@ def llama_factory_settings(path: Path, *, written_ns: int) -> dict[str, Setting]
     try:
         if path.stat().st_mtime_ns > written_ns:
             return {}
+        # PyYAML is imported only where there is such a file.
+        from sentinel.formats.containers.yaml_text import read_yaml_object  # noqa: PLC0415
+
         config = read_yaml_object(path)
     except (InputError, OSError):
         return {}

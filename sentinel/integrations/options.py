@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from sentinel.errors import ConfigError
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 Policy = Literal["stop", "report"]
 OnStop = Literal["exit", "return"]

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from sentinel.reports.words import STYLE_OF_SEVERITY, TEXT_WIDTH, TODO, shown, untold_remedy
@@ -36,6 +35,8 @@ def finding_line(finding: Finding) -> str:
 
 def finding_block(finding: Finding, safe: Safe, *, verbose: bool) -> Padding:
     """Return a finding laid out for a terminal; ``verbose`` adds its tensors."""
+    from rich.table import Table  # noqa: PLC0415 - only for a terminal
+
     block = Table.grid(padding=0)
     block.add_column(overflow="fold", max_width=TEXT_WIDTH)
     title = Text(safe(finding.rule), STYLE_OF_SEVERITY[finding.severity])

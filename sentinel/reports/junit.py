@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 from sentinel.reports.subjects import Subject, alarms, not_whole, sentence
 from sentinel.reports.words import path_words, shown
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding
 
 _NONCHARACTERS = str.maketrans({"\ufffe": r"\ufffe", "\uffff": r"\uffff"})

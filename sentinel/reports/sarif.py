@@ -20,7 +20,7 @@ from sentinel import __version__
 from sentinel.health.plain import plain
 from sentinel.reports.subjects import Subject, gravest_first, not_whole, sentence
 from sentinel.reports.words import path_words, shown
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.verdict import Finding, NotEvaluated, Severity
 
 SCHEMA_URI = (

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from sentinel.reports.entries import ScanEntry, ScanReport
@@ -24,6 +23,7 @@ from sentinel.reports.words import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _VERDICT_WIDTH = len("unreadable")
 _GAP = 2
@@ -123,6 +123,8 @@ def _path_width(paths: Iterable[str], origins: Iterable[str], width: int) -> int
 
 
 def _headline(entry: ScanEntry, path: str, origin: str, path_width: int) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - only for a terminal
+
     level = entry.verdict.level
     line = Table.grid(padding=(0, _GAP, 0, 0))
     line.add_column(width=_VERDICT_WIDTH, no_wrap=True)

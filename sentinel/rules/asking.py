@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sentinel.rules.database import Database, Row
     from sentinel.rules.direct.answers import Answer
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 
 class Asking:

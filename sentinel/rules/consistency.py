@@ -6,7 +6,7 @@ from sentinel.errors import RuleError
 from sentinel.rules import sql
 from sentinel.rules.messages import BUILT_IN, placeholders
 from sentinel.rules.mistakes import KeyPath, Origin, did_you_mean
-from sentinel.rules.schema import Cell, Rule
+from sentinel.rules.rule import Cell, Rule
 from sentinel.rules.tables import GIVEN, PAST_TABLES
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sentinel.rules.schema import AtLeast
+from sentinel.rules.rule import AtLeast
 
 
 @dataclass(frozen=True, slots=True)

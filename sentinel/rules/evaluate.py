@@ -19,7 +19,7 @@ from sentinel.rules.counts import Counts
 from sentinel.rules.messages import after_updates, at_step, fill, group_names
 from sentinel.rules.past import Past, held_in_a_row, history_tables
 from sentinel.rules.query_error import QueryError
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.rules.tables import FINDINGS, TABLES, UNKNOWN_WHEN_EMPTY
 from sentinel.verdict import LEVEL_OF, LEVELS, Finding, NotEvaluated, Severity
 
@@ -248,7 +248,7 @@ def _finding(rule: Rule, counts: Counts, subject: _Subject, *, unsure: bool) -> 
         parts=parts,
         tensors=names[:LISTED],
         tensor_count=len(names),
-        remedy=MappingProxyType(rule.remedy.model_dump(exclude_none=True)),
+        remedy=MappingProxyType(dict(rule.remedy)),
     )
 
 

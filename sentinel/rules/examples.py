@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sentinel.rules.evaluate import Evaluation, evaluate
 from sentinel.rules.past import Before, Past
-from sentinel.rules.schema import Cell, Example, Rule
+from sentinel.rules.rule import Cell, Example, Rule
 from sentinel.rules.tables import GIVEN, PAST, PAST_TABLES
 
 _ARROW: dict[str, pa.DataType] = {

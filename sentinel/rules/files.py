@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 FOLDERS = ("content", "run", "file")
@@ -15,7 +14,7 @@ PACKED = "rules.json"
 
 def catalogue() -> Path:
     """Return the directory of the bundled rules: in the wheel, else in the repository."""
-    package = Path(str(files("sentinel")))
+    package = Path(__file__).parents[1]
     installed = package / "catalogue"
     return installed if installed.is_dir() else package.parent / "rules"
 

@@ -10,22 +10,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from sentinel.config import RuleSettings
 from sentinel.errors import ConfigError
-from sentinel.rules.consistency import check_consistency
 from sentinel.rules.files import PACKED, bundled_files, catalogue
 from sentinel.rules.mistakes import Origin
 from sentinel.rules.overrides import override
-from sentinel.rules.schema import Rule
-from sentinel.rules.shape_errors import explain_shape
-from sentinel.rules.yaml_lines import read_yaml
+from sentinel.rules.rule import Rule, rule_of
+from sentinel.settled import RuleWishes
 
 
 def load_rules(
     paths: Sequence[Path] | None = None,
-    overrides: RuleSettings | None = None,
+    overrides: RuleWishes | None = None,
     *,
     check_bundled: bool = False,
 ) -> tuple[Rule, ...]:
@@ -35,9 +30,8 @@ def load_rules(
     the `rules` part of sentinel.yaml. Raises RuleError for a mistake in a rule file and
     ConfigError for one in the overrides or paths.
     """
-    settings = overrides or RuleSettings()
     bundled = _bundled(with_lines=check_bundled)
-    own = [_read_rule(path) for path in _own_files((*(paths or ()), *settings.paths))]
+    own = _read_files(_own_files((*(paths or ()), *(overrides.paths if overrides else ()))))
     _refuse_duplicates([*bundled, *own])
     unchecked = [*bundled, *own] if check_bundled else own
     if unchecked:
@@ -45,7 +39,8 @@ def load_rules(
         from sentinel.rules.sql_check import check_sql  # noqa: PLC0415
 
         check_sql(unchecked)
-    return override([rule for rule, _ in (*bundled, *own)], settings)
+    rules = [rule for rule, _ in (*bundled, *own)]
+    return override(rules, overrides) if overrides else tuple(rules)
 
 
 def _bundled(*, with_lines: bool) -> list[tuple[Rule, Origin]]:
@@ -53,21 +48,19 @@ def _bundled(*, with_lines: bool) -> list[tuple[Rule, Origin]]:
     root = catalogue()
     packed = root / PACKED
     if with_lines or not packed.is_file():
-        return [_read_rule(path) for path in bundled_files(root)]
+        return _read_files(bundled_files(root))
     rules = json.loads(packed.read_text(encoding="utf-8"))
-    return [(Rule.model_validate(rule), Origin(packed, {}, "")) for rule in rules]
+    return [(rule_of(rule), Origin(packed, {}, "")) for rule in rules]
 
 
-def _read_rule(path: Path) -> tuple[Rule, Origin]:
-    data, origin = read_yaml(path)
-    if not isinstance(data, dict):
-        raise origin.mistake(None, (), "is no mapping of keys", "begin it with `id:`")
-    try:
-        rule = Rule.model_validate(data)
-    except ValidationError as error:
-        raise explain_shape(error, data, origin) from error
-    check_consistency(rule, origin)
-    return rule, origin
+def _read_files(paths: Iterable[Path]) -> list[tuple[Rule, Origin]]:
+    waiting = list(paths)
+    if not waiting:
+        return []
+    # Only here: a wheel's catalogue needs neither YAML nor pydantic.
+    from sentinel.rules.rule_file import read_rule_file  # noqa: PLC0415
+
+    return [read_rule_file(path) for path in waiting]
 
 
 def _refuse_duplicates(rules: Iterable[tuple[Rule, Origin]]) -> None:

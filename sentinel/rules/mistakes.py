@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +43,8 @@ class Origin:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` for the nearest choice, else all choices in short."""
+    import difflib  # noqa: PLC0415 - only for who made a mistake
+
     known = sorted(choices)
     nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if nearest:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sentinel.errors import ConfigError
 from sentinel.rules.mistakes import did_you_mean
-
-if TYPE_CHECKING:
-    from sentinel.config import RuleSettings
-    from sentinel.rules.schema import Parameter, Rule
+from sentinel.rules.rule import Parameter, Rule
+from sentinel.settled import RuleWishes
 
 
-def override(rules: Sequence[Rule], settings: RuleSettings) -> tuple[Rule, ...]:
+def override(rules: Sequence[Rule], settings: RuleWishes) -> tuple[Rule, ...]:
     """Return the rules as the settings want them.
 
     A changed severity also replaces the milder one for doubtful hits. Raises ConfigError for a
@@ -32,16 +30,15 @@ def override(rules: Sequence[Rule], settings: RuleSettings) -> tuple[Rule, ...]:
                 todo = did_you_mean(rule_id, known)
                 raise _wrong(f"{group}.{rule_id}", "no rule has this id", todo)
     for rule_id, severity in settings.severity.items():
-        update = {"severity": severity, "softer": None}
-        known[rule_id] = known[rule_id].model_copy(update=update)
+        known[rule_id] = replace(known[rule_id], severity=severity, softer=None)
     for rule_id, patterns in settings.exclude.items():
-        known[rule_id] = known[rule_id].model_copy(update={"exclude": list(patterns)})
+        known[rule_id] = replace(known[rule_id], exclude=list(patterns))
     for rule_id, values in settings.parameters.items():
         known[rule_id] = _with_parameters(known[rule_id], values)
     return tuple(rule for rule in known.values() if rule.id not in settings.off)
 
 
-def _with_parameters(rule: Rule, values: dict[str, Parameter]) -> Rule:
+def _with_parameters(rule: Rule, values: Mapping[str, Parameter]) -> Rule:
     for name, value in values.items():
         setting = f"parameters.{rule.id}.{name}"
         if name not in rule.parameters:
@@ -50,7 +47,7 @@ def _with_parameters(rule: Rule, values: dict[str, Parameter]) -> Rule:
         default = rule.parameters[name]
         if _kind(value) != _kind(default):
             raise _wrong(setting, f"is {value!r}", f"write a value like {default!r}")
-    return rule.model_copy(update={"parameters": {**rule.parameters, **values}})
+    return replace(rule, parameters={**rule.parameters, **values})
 
 
 def _kind(value: Parameter) -> str:

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from sentinel.rules.schema import AtLeast, Rule
+from sentinel.rules import schema
+from sentinel.rules.rule import AtLeast, Rule
 from sentinel.verdict import LEVEL_OF
 
 RULES_PAGE = "rules.md"
@@ -62,11 +63,11 @@ def render_rule(rule: Rule, seen: str | None = None) -> str:
 
 def render_schema() -> str:
     """Return the JSON Schema of a rule file."""
-    schema = {
+    described = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Rule.model_json_schema(),
+        **schema.Rule.model_json_schema(),
     }
-    return json.dumps(schema, indent=2) + "\n"
+    return json.dumps(described, indent=2) + "\n"
 
 
 def _rows(rules: Sequence[Rule]) -> Iterator[str]:

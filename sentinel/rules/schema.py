@@ -1,7 +1,7 @@
 """The shape of a rule file: what its keys are called and what they may hold.
 
 This is also the source of `docs/rule.schema.json`. New keys get a default, so that a rule
-written today loads tomorrow.
+written today loads tomorrow. What is read becomes a `sentinel.rules.rule.Rule`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sentinel.rules import rule
+from sentinel.rules.rule import Cell, Parameter
 from sentinel.verdict import Safety, Scope, Severity
 
 TableName = Literal[
@@ -28,8 +30,6 @@ TableName = Literal[
     "past_pairs",
     "past_checkpoint",
 ]
-Parameter = bool | int | float | str
-Cell = bool | int | float | str | list[int] | None
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -173,3 +173,13 @@ class Rule(_Part):
         default=False, description="Wait for a second equal reading: zeros may be preallocated."
     )
     examples: list[Example]
+
+
+def read_rule(data: object) -> rule.Rule:
+    """Return the rule that a file's data describes.
+
+    Raises pydantic's ValidationError where its shape is wrong.
+    """
+    shaped = Rule.model_validate(data)
+    remedy = shaped.remedy.model_dump(exclude_none=True)
+    return rule.rule_of({**shaped.model_dump(), "remedy": remedy})

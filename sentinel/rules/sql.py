@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from sentinel.rules.schema import Parameter, Rule
+from sentinel.rules.rule import Parameter, Rule
 from sentinel.rules.tables import TABLES
 
 # Quoted text and comments hold words that name nothing; "quoted names" stay.

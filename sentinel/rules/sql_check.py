@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sentinel.errors import RuleError
 from sentinel.rules import sql
 from sentinel.rules.database import Database, open_database
 from sentinel.rules.mistakes import KeyPath, Origin, did_you_mean
 from sentinel.rules.query_error import QueryError
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.rules.tables import TABLES
 
 # How DuckDB names what it does not find, in the releases since 1.1.
@@ -32,7 +33,7 @@ def check_sql(rules: Iterable[tuple[Rule, Origin]]) -> None:
 
 def _check_rule(rule: Rule, origin: Origin, database: Database) -> None:
     """Add the fragments one by one, so that a failure belongs to the one just added."""
-    bare = rule.model_copy(update={"where": "true", "when": "true"})
+    bare = replace(rule, where="true", when="true")
     source = sql.source_of(rule)
     columns = _try(rule, origin, ("query",), source, database)
     for key, text in (("where", rule.where), ("when", rule.when)):
@@ -87,7 +88,7 @@ def _explain(rule: Rule, origin: Origin, key: KeyPath, problem: str) -> RuleErro
 
 def _tables_near(rule: Rule) -> tuple[str, ...]:
     # The optional ones count too: their columns are there to be named.
-    return sql.tables_of(rule.model_copy(update={"optional": []})) or tuple(TABLES)
+    return sql.tables_of(replace(rule, optional=[])) or tuple(TABLES)
 
 
 def _place(rule: Rule) -> str:

@@ -12,7 +12,7 @@ from sentinel.verdict import NotEvaluated
 
 if TYPE_CHECKING:
     from sentinel.rules.evaluate import Evaluation
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 
 def with_unmeasured(

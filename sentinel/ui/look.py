@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentinel.health.query import Limits, fetch, read
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.ui.drawings import Drawings
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sentinel.reports.words import remedy_words, shown
-from sentinel.rules.schema import AtLeast, Rule
+from sentinel.rules.rule import AtLeast, Rule
 from sentinel.ui.look import Look
 from sentinel.ui.markup import prose
 from sentinel.ui.pages import Asked, NotThereError, Page, Part
@@ -46,7 +46,7 @@ def rule_page(look: Look, asked: Asked, rule_id: str) -> Page:  # noqa: ARG001 -
         what=prose(rule.page.what),
         why=prose(rule.page.why),
         fix=prose(rule.page.fix),
-        remedy=remedy_words(rule.remedy.model_dump(exclude_none=True)),
+        remedy=remedy_words(rule.remedy),
         match=_match(rule),
         fires=[one.name for one in rule.examples if one.fires],
         quiet=[one.name for one in rule.examples if not one.fires],

@@ -16,7 +16,7 @@ import uvicorn
 from sentinel.errors import ConfigError
 from sentinel.priority import Priority
 from sentinel.reports.picture.templates import PAGE_FILES, environment
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 from sentinel.ui.application import Application
 from sentinel.ui.door import Entry, is_loopback
 from sentinel.ui.drawings import Drawings

@@ -17,7 +17,7 @@ from sentinel.dtypes import DTYPES
 from sentinel.flow import Judgement, scan
 from sentinel.formats.base import read_base
 from sentinel.rules.load import load_rules
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 _ADAPTER_ROLES = frozenset({"lora_up", "lora_down", "lora_mid", "magnitude", "adapter"})
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -399,17 +400,16 @@ def test_a_restarted_daemon_knows_what_held_and_what_came_before(desk, saves, ru
     any_rule = next(rule for rule in rules if rule.id == "unknown-layout")
     good = "verdict IS NOT NULL AND weights_usable"
     asked = [
-        any_rule.model_copy(
-            update={
-                "id": name,
-                "table": None,
-                "query": query,
-                "where": "true",
-                "when": when,
-                "facts": {},
-                "message": "{hits}",
-                "consecutive": in_a_row,
-            }
+        replace(
+            any_rule,
+            id=name,
+            table=None,
+            query=query,
+            where="true",
+            when=when,
+            facts={},
+            message="{hits}",
+            consecutive=in_a_row,
         )
         for name, query, when, in_a_row in (
             ("held", "SELECT 1 AS one", "true", 3),

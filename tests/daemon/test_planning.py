@@ -97,7 +97,7 @@ def test_the_checkpoint_is_believed_before_the_configuration(tmp_path: Path):
 def test_adafactors_four_settings_are_set_together(tmp_path: Path):
     """One alone makes it worse: both switches, the rate and the schedule, from one finding."""
     (rule,) = [rule for rule in load_rules() if rule.id == "adafactor-scale-parameter"]
-    remedy = rule.remedy.model_dump(exclude_none=True)
+    remedy = dict(rule.remedy)
     finding = Finding(rule.id, "critical", "text", remedy=remedy)
 
     plan = planned("onetrainer", tmp_path, findings=[finding])

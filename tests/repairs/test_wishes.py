@@ -149,7 +149,7 @@ def test_values_are_shown_as_people_write_them():
 def test_the_catalogues_own_wishes_can_be_settled():
     """Every setting a bundled rule asks for comes to a value where it is known."""
     for rule in load_rules():
-        remedy = rule.remedy.model_dump(exclude_none=True)
+        remedy = dict(rule.remedy)
         finding = Finding(rule.id, rule.severity, "text", remedy=remedy)
         wishes = remedy.get("resume", {}).get("settings", {})
         assert [name for name in wishes if not is_known(name)] == []

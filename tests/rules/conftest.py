@@ -10,7 +10,8 @@ import pytest
 
 from sentinel.rules.evaluate import Evaluation, evaluate
 from sentinel.rules.examples import rows_to_table
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
+from sentinel.rules.schema import read_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,7 @@ def make_rule() -> Callable[..., Rule]:
         given = {**PLAIN, **changes}
         if "query" in changes:
             del given["table"]
-        return Rule.model_validate(given)
+        return read_rule(given)
 
     return make
 

@@ -15,7 +15,7 @@ from sentinel.rules.examples import check_examples, example_tables
 from sentinel.rules.files import FOLDERS, catalogue
 from sentinel.rules.load import load_rules
 from sentinel.rules.pages import RULE_SCHEMA, RULES_PAGE, render_page, render_schema
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 RULES = {rule.id: rule for rule in load_rules()}
 FILES = sorted(path for folder in FOLDERS for path in (catalogue() / folder).glob("*.yaml"))

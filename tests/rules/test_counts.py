@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.rules.counts import Counts
-from sentinel.rules.schema import AtLeast
+from sentinel.rules.rule import AtLeast
 
 TRUTH = st.sampled_from([True, False, None])
 MATCH = st.sampled_from(["any", "all", AtLeast(at_least=0.25), AtLeast(at_least=0.5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from sentinel.rules.evaluate import evaluate
 from sentinel.rules.examples import example_tables, rows_to_table
 from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, history_tables
-from sentinel.rules.schema import Example, Rule
+from sentinel.rules.rule import Example, Rule
 from sentinel.rules.tables import PAST
 
 if TYPE_CHECKING:
@@ -137,16 +138,14 @@ QUERIES = [
 @given(ROWS, st.sampled_from(QUERIES), st.data())
 def test_sql(rows, query, data) -> None:
     """Every construct, over unknown values, NaN, and texts that are not ASCII."""
-    template = RULES[0].model_copy(
-        update={
-            "table": None, "query": query, "names": None, "facts": {}, "softer": None,
-            "message": "{hits} of {rows}: {names}", "parameters": {}, "optional": [],
-            "match": data.draw(st.sampled_from(["any", "all"])),
-        }
+    template = replace(
+        RULES[0], table=None, query=query, names=None, facts={}, softer=None,
+        message="{hits} of {rows}: {names}", parameters={}, optional=[],
+        match=data.draw(st.sampled_from(["any", "all"])),
     )  # fmt: skip
     chosen = data.draw(st.lists(st.sampled_from(PREDICATES), min_size=6, max_size=6))
     rules = tuple(
-        template.model_copy(update={"id": f"rule-{at}", "where": where, "when": when})
+        replace(template, id=f"rule-{at}", where=where, when=when)
         for at, (where, when) in enumerate(zip(chosen[::2], chosen[1::2], strict=True))
     )
     _asked(rules, {"tensors": rows_to_table("tensors", rows)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -342,7 +344,7 @@ def test_a_rule_may_ask_what_the_others_found(make_rule) -> None:
         message="{rules}",
         severity="info",
     )
-    too = curious.model_copy(update={"id": "curious-too"})
+    too = replace(curious, id="curious-too")
     rules = (curious, make_rule(id="one"), too, make_rule(id="two"))
 
     answer = evaluate(rules, {"tensors": rows_to_table("tensors", [DEAD])})

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from sentinel.config import RuleSettings
+from sentinel.config import RuleSettings, parse_config
 from sentinel.errors import ConfigError, RuleError
+from sentinel.rules.files import bundled_files, catalogue
 from sentinel.rules.load import load_rules
+from sentinel.rules.rule import rule_of
+from sentinel.rules.schema import read_rule
+from sentinel.rules.yaml_lines import read_yaml
+from sentinel.settled import Settled
 
 MISTAKES = {
     "unknown column": (
@@ -194,6 +201,22 @@ def test_a_path_that_is_not_there(tmp_path) -> None:
     """A wrong path is the caller's mistake."""
     with pytest.raises(ConfigError, match="no such file or directory"):
         load_rules([tmp_path / "gone"])
+
+
+def test_a_rule_is_the_same_with_and_without_its_shape_checked() -> None:
+    """A wheel takes the catalogue's data as they stand: defaults, types and nested parts agree."""
+    for path in bundled_files(catalogue()):
+        data, _ = read_yaml(path)
+
+        assert repr(rule_of(data)) == repr(read_rule(data)), path
+
+
+def test_what_holds_without_a_file_is_what_an_empty_one_says() -> None:
+    """The settings of a scan do not depend on whether a file was there to read."""
+    said = parse_config("", Path("sentinel.yaml")).of_verdicts()
+
+    assert replace(said, rules=None) == Settled()
+    assert load_rules(overrides=said.rules) == load_rules()
 
 
 def test_the_bundled_rules_need_no_database() -> None:

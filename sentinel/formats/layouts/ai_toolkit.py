@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
 from sentinel.formats import ai_toolkit_config
-from sentinel.formats.containers.yaml_text import read_yaml_object
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.base import stat_file
 from sentinel.formats.naming import step_of_path
@@ -83,6 +82,9 @@ def _process_beside(path: Path, name: str | None) -> Mapping[str, object]:
     try:
         if file.stat().st_mtime_ns > path.stat().st_mtime_ns:
             return {}
+        # PyYAML is imported only where there is such a file.
+        from sentinel.formats.containers.yaml_text import read_yaml_object  # noqa: PLC0415
+
         return ai_toolkit_config.process_of(read_yaml_object(file), name)
     except (InputError, OSError):
         return {}

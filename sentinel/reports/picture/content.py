@@ -16,7 +16,7 @@ from sentinel.reports.picture.state import facts_of, state_of
 from sentinel.reports.picture.told import Told
 from sentinel.reports.timeline import Moment, story
 from sentinel.reports.words import run_words, shown
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 SECTIONS = ("verdicts", "loss", "findings", "repairs", "modules", "ranges", "run")
 """The sections in the order of the page; each has a template in `page_files/sections/`."""

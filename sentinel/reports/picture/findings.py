@@ -12,7 +12,7 @@ from sentinel.reports.picture.commands import Command, commands_for
 from sentinel.reports.picture.told import Told
 from sentinel.reports.picture.verdicts import plan_of, proof_of
 from sentinel.reports.words import remedy_words, shown
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 _GRAVITY: Mapping[str | None, int] = {"critical": 0, "unreadable": 1, "warning": 2, "info": 3}
 

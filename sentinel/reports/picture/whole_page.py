@@ -12,7 +12,7 @@ from sentinel.reports.charts.theme import DARK, LIGHT, css_variables
 from sentinel.reports.picture.content import SECTIONS, content_of
 from sentinel.reports.picture.templates import PAGE_FILES, environment, page_file
 from sentinel.reports.picture.told import Told
-from sentinel.rules.schema import Rule
+from sentinel.rules.rule import Rule
 
 GENERATOR = "sentinel report"
 """What the page calls its maker; by it a former report is known again."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from sentinel.rules.schema import Rule
+    from sentinel.rules.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, eq=False)

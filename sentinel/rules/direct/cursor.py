@@ -16,12 +16,17 @@ RESERVED = frozenset(
 )  # fmt: skip
 """Words that cannot be a name where they stand."""
 
+_FURTHEST = 3
+"""How many tokens are looked at in one go, at most."""
+
 
 class Cursor:
     """Reads one token after another."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
+        self._marks = [one.text if one.kind in {"word", "sign"} else "" for one in tokens]
+        self._marks += [""] * _FURTHEST
         self._at = 0
 
     @property
@@ -39,15 +44,18 @@ class Cursor:
 
     def sees(self, *texts: str, ahead: int = 0) -> bool:
         """Tell whether one of these words or signs comes next."""
-        place = min(self._at + ahead, len(self._tokens) - 1)
-        token = self._tokens[place]
-        return token.kind in {"word", "sign"} and token.text in texts
+        return self._marks[self._at + ahead] in texts
 
-    def takes(self, *texts: str) -> bool:
+    def takes(self, text: str, *following: str) -> bool:
         """Read these words or signs when all of them come next."""
-        if not all(self.sees(text, ahead=ahead) for ahead, text in enumerate(texts)):
+        # Nearly every call asks for one and is told no: a rule's text asks thousands of times.
+        if self._marks[self._at] != text:
             return False
-        self._at += len(texts)
+        after = self._at + 1
+        end = after + len(following)
+        if following and tuple(self._marks[after:end]) != following:
+            return False
+        self._at = end
         return True
 
     def want(self, text: str) -> None:
