@@ -117,7 +117,7 @@ def test_help_is_quick(tmp_path):
 
 
 def test_a_start_imports_only_what_a_scan_needs(adapter):
-    """A wheel's `sentinel scan` of one file: its catalogue is checked when the wheel is built."""
+    """A wheel's `sentinel scan` of one file, with the catalogue as a wheel has it."""
     (adapter.parent / "catalogue").mkdir()
     spec = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     hook = module_from_spec(spec)

@@ -1,8 +1,8 @@
 """A rule as a value: what the engine asks and what a reader is told.
 
 The shape of its file, checked by pydantic, is `sentinel.rules.schema`: importing pydantic takes
-longer than asking all rules about a small checkpoint, and a wheel's catalogue was checked when it
-was built.
+longer than asking all rules about a small checkpoint. A wheel's catalogue is taken as it stands:
+the tests check it.
 """
 
 from __future__ import annotations
