@@ -197,6 +197,7 @@ def open_place() -> Iterator[Path]:
 
 AS_NOBODY = """
 import os, sys
+import tempfile  # sentinel imports it late, and nobody may not read every Python
 from pathlib import Path
 from sentinel.errors import RepairError
 from sentinel.repairs.quarantine import (
