@@ -7,6 +7,7 @@ adapter that stays dead by itself, stopped, quarantined, restarted in fp32, veri
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,9 @@ def test_the_first_scene_is_caught_and_repaired(tmp_path: Path):
 
     page = reported(workspace)
     assert "<title>Repaired: demo-zero" in page
-    assert "dead-lora-up stopped attempt 1; attempt 2 went on from the beginning in fp32" in page
+    # A trainer that saves once more before it stops has a second rule in the sentence.
+    stopped = r"dead-lora-up[a-z, -]* stopped attempt 1; attempt 2 went on from the beginning in fp32"
+    assert re.search(stopped, page)
     assert "1: lora_up F16: all exactly zero" in page
 
 
