@@ -84,7 +84,9 @@ def test_the_first_scene_is_caught_and_repaired(tmp_path: Path):
     page = reported(workspace)
     assert "<title>Repaired: demo-zero" in page
     # A trainer that saves once more before it stops has a second rule in the sentence.
-    stopped = r"dead-lora-up[a-z, -]* stopped attempt 1; attempt 2 went on from the beginning in fp32"
+    stopped = (
+        r"dead-lora-up[a-z, -]* stopped attempt 1; attempt 2 went on from the beginning in fp32"
+    )
     assert re.search(stopped, page)
     assert "1: lora_up F16: all exactly zero" in page
 
