@@ -114,7 +114,7 @@ def test_an_event_beside_judged_files_opens_none_of_them(tmp_path: Path) -> None
     run = filled(tmp_path / "run", kohya, 8)
     everything = Arrived(frozenset(), frozenset(), rescan=True)
     for found in candidates.found(everything, [run]):
-        candidates.judged(found.path, lying(found))
+        candidates.judged(found, lying(found))
     kohya(run, 9)
     with heard() as events:
         (new,) = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
@@ -125,6 +125,38 @@ def test_an_event_beside_judged_files_opens_none_of_them(tmp_path: Path) -> None
     Saves.file(run / "cat-step00000003.safetensors", 3, like=4)
     again = candidates.found(Arrived(frozenset({run}), frozenset(), rescan=False), [run])
     assert {one.step for one in again} == {3, 9}
+
+
+@pytest.mark.parametrize("name", ["model", "cat"])
+def test_a_set_is_looked_at_again_when_its_late_shard_comes(tmp_path: Path, name: str) -> None:
+    """The first shard lies as it did when it was judged alone; the set does not."""
+    candidates = Candidates(on_note=pytest.fail)
+    first, second = (tmp_path / f"{name}-{n:05}-of-00002.safetensors" for n in (1, 2))
+    save_file({"model.layers.0.weight": np.ones((2, 4), "f4")}, first)
+    (torn,) = candidates.found(Arrived(frozenset(), frozenset(), rescan=True), [tmp_path])
+    candidates.judged(torn, lying(torn))
+    hint = Arrived(frozenset({tmp_path}), frozenset(), rescan=False)
+    assert candidates.found(hint, [tmp_path]) == []
+    save_file({"model.layers.1.weight": np.ones((2, 4), "f4")}, second)
+    (whole,) = candidates.found(hint, [tmp_path])
+    assert whole.path == first
+    assert len(lying(whole)) == 2
+
+
+def test_a_save_is_looked_at_again_when_its_embeddings_come(tmp_path: Path) -> None:
+    """OneTrainer writes them beside the weights, into a directory of the save's name."""
+    candidates = Candidates(on_note=pytest.fail)
+    path = tmp_path / "cat.safetensors"
+    save_file({"lora_unet_a.lora_up.weight": np.ones((2, 4), "f4")}, path, {"ot_branch": "master"})
+    (alone,) = candidates.found(Arrived(frozenset(), frozenset(), rescan=True), [tmp_path])
+    candidates.judged(alone, lying(alone))
+    hint = Arrived(frozenset({tmp_path}), frozenset(), rescan=False)
+    assert candidates.found(hint, [tmp_path]) == []
+    beside = tmp_path / "cat.safetensors_embeddings"
+    beside.mkdir()
+    save_file({"emb": np.ones((2, 4), "f4")}, beside / "a.safetensors")
+    (again,) = (one for one in candidates.found(hint, [tmp_path]) if one.path == path)
+    assert len(lying(again)) == 2
 
 
 def test_a_log_that_appears_is_seen_at_once(tmp_path: Path) -> None:

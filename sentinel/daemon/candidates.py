@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sentinel.checkpoint import Checkpoint, Identity, Member, identity, path_text
@@ -17,6 +18,14 @@ from sentinel.errors import SentinelError
 from sentinel.formats.layouts import plain
 from sentinel.formats.naming import is_temporary, shard_of
 from sentinel.formats.opening import Candidate, candidate_at, discover, stat_members
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What was found at a path: its layout, and a digest of how its files lay there."""
+
+    layout: str
+    lies: bytes
 
 
 class Candidates:
@@ -28,7 +37,7 @@ class Candidates:
     def __init__(self, on_note: Callable[[str], None]) -> None:
         self._on_note = on_note
         self._noted: set[str] = set()
-        self._judged: dict[str, bytes] = {}
+        self._judged: dict[str, _Judged] = {}
 
     def found(self, arrived: Arrived, roots: Sequence[Path]) -> list[Candidate]:
         """Return what is to be looked at, however often it is hinted at, each once."""
@@ -36,9 +45,9 @@ class Candidates:
         once_each = {candidate.path: candidate for candidate in found}
         return list(once_each.values())
 
-    def judged(self, path: Path, lies: Identity) -> None:
-        """Remember that the files at ``path`` need no look while they lie there like this."""
-        self._judged[str(path)] = _digest(lies)
+    def judged(self, candidate: Candidate, lies: Identity) -> None:
+        """Remember that a candidate's files need no look while they lie there like this."""
+        self._judged[str(candidate.path)] = _Judged(candidate.layout, _digest(lies))
 
     def _all(self, roots: Sequence[Path]) -> Iterator[Candidate]:
         met: set[str] = set()
@@ -47,7 +56,7 @@ class Candidates:
                 met.add(str(candidate.path))
                 if not self._is_judged(candidate):
                     yield candidate
-        self._judged = {path: lies for path, lies in self._judged.items() if path in met}
+        self._judged = {path: known for path, known in self._judged.items() if path in met}
 
     def _near(self, dirty: Iterable[Path], roots: Sequence[Path]) -> Iterator[Candidate]:
         for directory in sorted(dirty):
@@ -79,7 +88,7 @@ class Candidates:
                 # What changes inside a directory is hinted at by that directory.
                 if entry.path not in self._judged:
                     yield from discover(Path(entry.path))
-            elif self._is_judged_file(entry):
+            elif self._lies_as_judged(entry.path):
                 continue  # before its header is read: ten thousand may lie beside a new one
             elif not is_checkpoint and not _is_later_shard(name, names):
                 found = candidate_at(Path(entry.path))
@@ -88,19 +97,15 @@ class Candidates:
 
     def _is_judged(self, candidate: Candidate) -> bool:
         known = self._judged.get(str(candidate.path))
-        return known is not None and known == _digest(lying(candidate))
+        return known is not None and known.lies == _digest(lying(candidate))
 
-    def _is_judged_file(self, entry: os.DirEntry[str]) -> bool:
-        """Tell whether a file that is a whole checkpoint lies as it did when it was judged."""
-        known = self._judged.get(entry.path)
-        if known is None:
-            return False
-        try:
-            at = entry.stat()
-        except OSError:
-            return False
-        lies = ((entry.name, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns),)
-        return known == _digest(lies)
+    def _lies_as_judged(self, path: str) -> bool:
+        """Tell whether a checkpoint lies as it did when it was judged, without asking what it is.
+
+        All its files are looked at: a shard may have come since, or what lies beside the weights.
+        """
+        known = self._judged.get(path)
+        return known is not None and known.lies == _digest(_lying_at(Path(path), known.layout))
 
     def _told(self, place: Path, found: Iterator[Candidate]) -> Iterator[Candidate]:
         """Pass on what is found; a place that cannot be looked through is told and left."""
@@ -127,7 +132,11 @@ def is_none_by_now(candidate: Candidate, opened: Checkpoint) -> bool:
 
 def lying(candidate: Candidate) -> Identity:
     """Return the identity of a candidate's files, by looking at them without opening one."""
-    return identity_or_own(candidate.path, stat_members(candidate.path, candidate.layout))
+    return _lying_at(candidate.path, candidate.layout)
+
+
+def _lying_at(path: Path, layout: str) -> Identity:
+    return identity_or_own(path, stat_members(path, layout))
 
 
 def identity_or_own(path: Path, members: tuple[Member, ...]) -> Identity:

@@ -218,7 +218,7 @@ class Inspector:
             return None
         lies = lying(waiting.candidate)
         if self._journal.is_judged(run_id, lies):
-            self._known(path, lies)
+            self._known(waiting.candidate, lies)
             return None
         checkpoint = open_checkpoint(path)
         if is_none_by_now(waiting.candidate, checkpoint):
@@ -226,7 +226,7 @@ class Inspector:
             return None
         seen = identity_or_own(path, checkpoint.members)
         if self._journal.is_judged(run_id, seen):
-            self._known(path, lies)
+            self._known(waiting.candidate, lies)
             return None
         state = self._settling.look(
             path,
@@ -258,7 +258,7 @@ class Inspector:
         outcome = self._recorder.write(ref, judgement, seen, times)
         self._lineage.came(outcome)
         self._refusal, self._write_again_s = None, _LOOK_AGAIN_S
-        self._known(waiting.candidate.path, waiting.lies)
+        self._known(waiting.candidate, waiting.lies)
         return outcome
 
     def _read(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Inspected | None:
@@ -327,9 +327,9 @@ class Inspector:
         later = replace(waiting, look_at_s=self._clock() + seconds)
         self._waiting[waiting.candidate.path] = later
 
-    def _known(self, path: Path, lies: Identity) -> None:
-        self._candidates.judged(path, lies)
-        self._drop(path)
+    def _known(self, candidate: Candidate, lies: Identity) -> None:
+        self._candidates.judged(candidate, lies)
+        self._drop(candidate.path)
 
     def _drop(self, path: Path) -> None:
         self._waiting.pop(path, None)

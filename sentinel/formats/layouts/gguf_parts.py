@@ -48,9 +48,11 @@ def metadata_at(path: Path) -> Mapping[str, GgufValue]:
 
 def stat_set(path: Path) -> tuple[Member, ...]:
     """Look at the file, or at all parts of it that are there."""
-    files = files_at(path.parent)
+    names = _names(path.name)
+    # A directory is listed only for a set: one file needs no names but its own.
+    files = files_at(path.parent) if len(names) > 1 else frozenset()
     found = []
-    for name in _names(path.name):
+    for name in names:
         try:
             if name == path.name or name in files:
                 found.append(stat_member(path.parent, name, "weights"))
