@@ -25,6 +25,7 @@ import yaml
 from trainings import run
 
 import sentinel
+from sentinel.machine.device import gpus
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 BASE_STEPS = 150
@@ -73,7 +74,7 @@ def main() -> int:
         chosen = [(name, entry) for name, entry in index.items() if options.only in name]
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda one: play(*one), chosen))
-    page = _page(found)
+    page = _page(found, options.device)
     print(page)
     if options.results:
         options.results.write_text(page, encoding="utf-8")
@@ -120,7 +121,8 @@ def _train(recipe: str, place: Path, arm: str, *options: str, device: str) -> Pa
     return out
 
 
-def _page(found: Sequence[Played]) -> str:
+def _page(found: Sequence[Played], device: str) -> str:
+    names = [gpu.name for gpu in gpus()] if device == "any" else []
     right = sum(one.is_right for one in found)
     said = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return f"""# The trainer's recipes of failures
@@ -128,14 +130,15 @@ def _page(found: Sequence[Played]) -> str:
 {right} of {len(found)} recipes are named and their healthy twins left alone.
 `at step` is the first checkpoint with a finding that the recipe's index names, `of` the last one.
 
-{platform.system()}, {platform.machine()}, Python {platform.python_version()}, {said}.
+{", ".join(names) or "No GPU"}; {platform.system()}, {platform.machine()}, \
+Python {platform.python_version()}, {said}.
 
 {HEAD}
 {chr(10).join(one.row() for one in found)}
 
 Again:
 
-    python benchmarks/detection/failures.py --results benchmarks/results/failures.md
+    python benchmarks/detection/failures.py --device {device} --results FILE
 """
 
 
