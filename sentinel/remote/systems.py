@@ -7,6 +7,7 @@ keep no listings here: whether a file changed is asked of the server.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ _WEB = frozenset({"http", "https"})
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 _PACKAGES |= {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "adl": "adlfs"}
 _PACKAGES |= {"http": "aiohttp", "https": "aiohttp"}
+
+_TALKATIVE = frozenset({"gcsfs"})
+"""Drivers that warn at each call, as of a permission that is not needed; shown where a program
+asks for its logs, and not between verdicts."""
 
 _TIMES = ("LastModified", "mtime", "last_modified", "updated", "created", "Last-Modified")
 _MARKS = (
@@ -129,6 +134,8 @@ def system_of(scheme: str) -> System:
         try:
             import fsspec  # noqa: PLC0415 - an extra, and only where an address is given
 
+            for name in _TALKATIVE & {package}:
+                logging.getLogger(name).addHandler(logging.NullHandler())
             files = fsspec.filesystem(
                 scheme, skip_instance_cache=True, use_listings_cache=False, **_options(scheme)
             )

@@ -1,12 +1,16 @@
-"""Real servers: S3 by moto in a process of its own, HTTP with ranges and without."""
+"""Real servers, each in a process of its own: S3 by moto, Google's and Azure's storage by their
+emulators; HTTP with ranges and without."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,28 +22,103 @@ BUCKET = "runs"
 _RUNNING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 
 
+# The account of Azurite's documentation, the same everywhere.
+_AZURITE = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlm"
+    "EtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+    "BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+)
+
+
+@contextmanager
+def _serving(words: Sequence[str], ready: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """Run a server, once it has said that it is ready; gives what matched."""
+    server = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    )
+    lines = iter(server.stdout.readline, "")
+    found = next((match for line in lines if (match := ready.search(line))), None)
+    assert found is not None, f"{words[0]} ended with {server.wait()}"
+    # It writes a line a request, and would wait for ever for somebody to read them.
+    reading = threading.Thread(target=server.stdout.read)
+    reading.start()
+    try:
+        yield found
+    finally:
+        server.terminate()
+        server.wait()
+        reading.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
     """The address of an S3 server that knows nobody yet."""
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines = iter(server.stderr.readline, "")
-    found = next(match for line in lines if (match := _RUNNING.search(line)))
-    # It writes a line a request, and would wait for ever for somebody to read them.
-    reading = threading.Thread(target=server.stderr.read)
-    reading.start()
-    try:
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    with _serving(words, _RUNNING) as found:
         yield found[1]
+
+
+@pytest.fixture(scope="session")
+def google_url() -> Iterator[str]:
+    """The address of an emulator of Google's storage."""
+    pytest.importorskip("gcp_storage_emulator")
+    pytest.importorskip("gcsfs")
+    port = str(_free_port())
+    words = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1"]
+    with _serving([*words, "--port", port, "--in-memory"], re.compile("All services started")):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def google(google_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A file system over an empty bucket of Google's."""
+    gcsfs = pytest.importorskip("gcsfs")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", google_url)
+    system_of.cache_clear()
+    files = gcsfs.GCSFileSystem(skip_instance_cache=True, use_listings_cache=False)
+    files.mkdir(BUCKET)
+    try:
+        yield files
     finally:
-        server.terminate()
-        server.wait()
-        reading.join()
+        files.rm(BUCKET, recursive=True)
+        system_of.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """How to reach an Azurite, Azure's own emulator: `npm install -g azurite`."""
+    pytest.importorskip("adlfs")
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("no azurite-blob on the path")
+    port = str(_free_port())
+    place = str(tmp_path_factory.mktemp("azurite"))
+    words = [program, "--location", place, "--blobPort", port, "--skipApiVersionCheck"]
+    with _serving(words, re.compile("successfully listens")):
+        yield _AZURITE.format(port=port)
+
+
+@pytest.fixture
+def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A file system over an empty container of Azure's."""
+    adlfs = pytest.importorskip("adlfs")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite)
+    system_of.cache_clear()
+    files = adlfs.AzureBlobFileSystem(skip_instance_cache=True, use_listings_cache=False)
+    files.mkdir(BUCKET)
+    try:
+        yield files
+    finally:
+        files.rm(BUCKET, recursive=True)
+        system_of.cache_clear()
 
 
 @pytest.fixture

@@ -49,6 +49,24 @@ def test_a_bucket_in_text_and_json(uploaded, tmp_path) -> None:
     assert len(list((tmp_path / "log").rglob("*.parquet"))) == 5
 
 
+@pytest.mark.parametrize(("store", "scheme"), [("google", "gs"), ("azure", "az")])
+def test_other_stores_say_nothing_beside(store, scheme, request, tmp_path) -> None:
+    """Their drivers' warnings, one a call, do not stand between the verdicts."""
+    files = request.getfixturevalue(store)
+    path = tmp_path / "cat.safetensors"
+    save_file({"lora_unet_q.lora_up.weight": np.full((16, 4), np.nan, "f4")}, path)
+    files.put(str(path), "runs/cats/cat.safetensors")
+
+    told = run(f"{scheme}://runs/cats")
+    missing = run(f"{scheme}://runs/dogs")
+
+    assert told.stdout.startswith(f"faulty      {scheme}://runs/cats/cat.safetensors")
+    assert (told.returncode, told.stderr) == (1, "")
+    assert missing.returncode == 2
+    assert "does not exist; check its spelling" in missing.stderr
+    assert len(missing.stderr.splitlines()) == 1
+
+
 def test_what_cannot_be_read_is_code_2(uploaded) -> None:
     """One line, on standard error, and no traceback."""
     for address, words in (

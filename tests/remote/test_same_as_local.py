@@ -91,6 +91,28 @@ def test_on_s3(name, s3, tmp_path) -> None:
     "name",
     [
         "model/shards",
+        pytest.param("trainer/diverged", marks=pytest.mark.slow),
+        pytest.param("torch/zip", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize(("store", "scheme"), [("google", "gs"), ("azure", "az")])
+def test_on_other_stores(name, store, scheme, request, tmp_path) -> None:
+    """As on S3, by the drivers of Google's and Azure's storage."""
+    files = request.getfixturevalue(store)
+    asked = written(name, tmp_path)
+    files.put(str(tmp_path / name.split("/")[0]), "runs/", recursive=True)
+
+    here = sentinel.scan(tmp_path / asked, rules=RULES, settle_s=0)
+    there = sentinel.scan(f"{scheme}://runs/{asked}", rules=RULES, settle_s=0)
+
+    assert here
+    assert told(there, place_of(f"{scheme}://runs")) == told(here, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/shards",
         pytest.param("trainer/adamw_torch", marks=pytest.mark.slow),
         pytest.param("torch/zip", marks=pytest.mark.slow),
     ],
