@@ -72,6 +72,9 @@ class Products:
         ``moments`` are the tensors' by name: a value that is not finite leaves a size unknown.
         """
         wanted = [pair for pair in self._pairs if _is_known(pair, moments)]
+        # Threads are worth their handing over only where matrices are read again.
+        sides = {tensor.name for pair in wanted for tensor in (pair.up, pair.down)}
+        jobs = jobs if sides - self._known.keys() else 1
         found = map_threads(partial(self._grams, open_member=open_member), wanted, jobs)
         by_module = dict(zip((pair.module for pair in wanted), _sized(found), strict=True))
         return [by_module.get(pair.module, UNKNOWN) for pair in self._pairs]
