@@ -94,7 +94,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # Imports make many objects and hardly any garbage: looking for it takes a tenth of the start.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(300_000, 20, 20)
     leave_pandas_out()
     encodable()
     try:

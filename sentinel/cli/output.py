@@ -43,7 +43,7 @@ def console(*, error: bool = False, record: bool = False) -> Console:
             if not self.stderr:
                 raise OutputClosed
 
-    if os.environ.get("FORCE_COLOR") and not _is_tty(error=error):
+    if os.environ.get("FORCE_COLOR") and not is_tty(error=error):
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         return Quiet(
             stderr=error,
@@ -57,10 +57,22 @@ def console(*, error: bool = False, record: bool = False) -> Console:
 
 def on_screen(out: Console) -> bool:
     """Tell whether a console is a terminal on which something can be drawn and drawn anew."""
-    return out.is_terminal and not out.is_dumb_terminal and _is_tty(error=out.stderr)
+    return out.is_terminal and not out.is_dumb_terminal and is_tty(error=out.stderr)
 
 
-def _is_tty(*, error: bool) -> bool:
+def plain_encoding() -> str | None:
+    """Return the encoding of a standard output that is no terminal and wants no colours.
+
+    None where there is something to choose: then `console` chooses. What goes into a pipe needs no
+    library that draws, which takes a twentieth of a short scan.
+    """
+    if is_tty(error=False) or any(map(os.environ.get, ("FORCE_COLOR", "TTY_COMPATIBLE"))):
+        return None
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def is_tty(*, error: bool) -> bool:
+    """Tell whether standard output, or standard error, is a terminal."""
     stream = sys.stderr if error else sys.stdout
     return stream is not None and stream.isatty()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,15 @@ from sentinel.cli.options import (
     rules_of,
     settled_verdicts,
 )
-from sentinel.cli.output import OutputClosed, complain, console, on_screen, say
+from sentinel.cli.output import (
+    OutputClosed,
+    complain,
+    console,
+    is_tty,
+    on_screen,
+    plain_encoding,
+    say,
+)
 from sentinel.verdict import Level
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.flow import Judgement
+    from sentinel.reports.entries import ScanEntry
     from sentinel.spreading import Spread
     from sentinel.stats.quick import Depth
 
@@ -110,7 +120,6 @@ def command(
     from sentinel.reports.entries import ScanEntry, ScanReport
     from sentinel.reports.json_report import scan_to_json
     from sentinel.reports.subjects import alarms, subjects_of_scan
-    from sentinel.reports.terminal import render_scan
 
     depth: Depth = "headers" if headers else "quick" if quick else "whole"
     if quick and headers:
@@ -121,8 +130,7 @@ def command(
         )
     config = settled_verdicts(config_path)
     rules = rules_of(config, rule_paths)
-    terminal = console(error=True)
-    bar = _Bar(terminal) if form == "text" and not quiet and on_screen(terminal) else None
+    bar = _bar() if form == "text" and not quiet else None
     with bar or nullcontext():
         judgements = scan(
             *paths,
@@ -167,10 +175,30 @@ def command(
     with suppress(OutputClosed):
         if form == "text":
             told = [one for one in entries if not quiet or alarms(one.verdict.level, fails_from)]
-            render_scan(told, console(), Path.cwd(), verbose=verbose, brief=quiet)
+            _print(told, verbose=verbose, brief=quiet)
         else:
             say(judged.in_form(form))
     return code
+
+
+def _print(entries: Sequence[ScanEntry], *, verbose: bool, brief: bool) -> None:
+    encoding = plain_encoding()
+    if encoding is not None:
+        from sentinel.reports.lines import scan_text
+
+        say(scan_text(entries, encoding, Path.cwd(), verbose=verbose, brief=brief))
+        return
+    from sentinel.reports.terminal import render_scan
+
+    render_scan(entries, console(), Path.cwd(), verbose=verbose, brief=brief)
+
+
+def _bar() -> _Bar | None:
+    """Return a progress bar where there is a screen for it."""
+    if not is_tty(error=True):
+        return None
+    terminal = console(error=True)
+    return _Bar(terminal) if on_screen(terminal) else None
 
 
 def _spread(log: Path | None) -> Spread:

@@ -16,13 +16,14 @@ from sentinel.checkpoint import path_text
 from sentinel.health.plain import plain
 from sentinel.preflight import Checked
 from sentinel.reports.entries import ScanEntry
-from sentinel.reports.findings import Safe, by_reason, finding_block, finding_line, note
+from sentinel.reports.findings import finding_block, note
 from sentinel.reports.json_report import (
     SCHEMA,
     checkpoint_object,
     finding_object,
     skipped_objects,
 )
+from sentinel.reports.lines import Safe, by_reason, finding_line
 from sentinel.reports.terminal import render_scan
 from sentinel.reports.words import STYLE_OF_LEVEL, path_words
 
@@ -142,7 +143,7 @@ def check_to_json(checked: Checked) -> str:
 
 
 def _render_block(checked: Checked, console: Console, base_dir: Path, *, verbose: bool) -> None:
-    safe = Safe(console)
+    safe = Safe(console.encoding)
     level = checked.verdict.level
     head = Table.grid(padding=(0, _GAP, 0, 0))
     head.add_column(width=_VERDICT_WIDTH, no_wrap=True)
@@ -171,7 +172,7 @@ def _render_block(checked: Checked, console: Console, base_dir: Path, *, verbose
 
 
 def _render_line(checked: Checked, console: Console, base_dir: Path, *, verbose: bool) -> None:
-    safe = Safe(console)
+    safe = Safe(console.encoding)
     level = checked.verdict.level
     line = Text(f"{level:<{_VERDICT_WIDTH}}  ", STYLE_OF_LEVEL[level])
     line.append(safe(path_words(checked.config.path, base_dir)), "default")

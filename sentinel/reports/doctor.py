@@ -11,8 +11,9 @@ from sentinel.checkpoint import path_text
 from sentinel.health.plain import plain
 from sentinel.machine.doctor import Machine
 from sentinel.machine.packages import LIBRARIES
-from sentinel.reports.findings import Safe, finding_block, finding_line
+from sentinel.reports.findings import finding_block
 from sentinel.reports.json_report import SCHEMA, finding_object
+from sentinel.reports.lines import Safe, finding_line
 from sentinel.reports.sections import Facts, Section, render_sections
 from sentinel.verdict import Finding, Verdict
 
@@ -39,7 +40,7 @@ def render_doctor(diagnosis: Diagnosis, console: Console) -> None:
     """Print the machine in sections, and below them what is known to go wrong."""
     render_sections(tuple(_sections(diagnosis.machine)), console)
     console.print()
-    safe = Safe(console)
+    safe = Safe(console.encoding)
     groups: Sequence[tuple[str, Sequence[Finding]]] = (
         ("problems", diagnosis.verdict.findings),
         ("problems of some trainings", diagnosis.possible),

@@ -1,36 +1,13 @@
-"""A finding as text: laid out for a terminal, or as a part of a line in a pipe."""
+"""A finding laid out for a terminal."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import TYPE_CHECKING
 
 from rich.padding import Padding
 from rich.text import Text
 
-from sentinel.reports.words import STYLE_OF_SEVERITY, TEXT_WIDTH, TODO, shown, untold_remedy
-from sentinel.verdict import Finding, NotEvaluated
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
-class Safe:
-    """Makes text safe for one console, in its encoding."""
-
-    def __init__(self, console: Console) -> None:
-        self._encoding = console.encoding
-
-    def __call__(self, text: str) -> str:
-        """Return text as the console can print it."""
-        return shown(text, self._encoding)
-
-
-def finding_line(finding: Finding) -> str:
-    """Return a finding in one sentence: its rule, what it says, and what to do."""
-    remedy = untold_remedy(finding)
-    return f"{finding.rule}: {finding.message}" + (f"; fix: {remedy}" if remedy else "")
+from sentinel.reports.lines import Safe
+from sentinel.reports.words import STYLE_OF_SEVERITY, TEXT_WIDTH, TODO, untold_remedy
+from sentinel.verdict import Finding
 
 
 def finding_block(finding: Finding, safe: Safe, *, verbose: bool) -> Padding:
@@ -67,10 +44,3 @@ def _indented(text: str | Text) -> Padding:
 def note(text: str) -> Padding:
     """Return a line beside findings, indented and dim."""
     return Padding(Text(text, "dim"), (0, 0, 0, 2))
-
-
-def by_reason(skipped: Iterable[NotEvaluated]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each reason once, with the rules it kept from being asked."""
-    ordered = sorted(skipped, key=lambda missed: missed.reason)
-    for reason, group in groupby(ordered, key=lambda missed: missed.reason):
-        yield reason, [missed.rule for missed in group]

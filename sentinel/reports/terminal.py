@@ -1,7 +1,7 @@
-"""A scan as text: a line a checkpoint, below it what is wrong and what to do.
+"""A scan on a console: a line a checkpoint, below it what is wrong and what to do.
 
-On a terminal it is laid out and coloured; in a pipe each checkpoint is one whole line, so that
-`grep faulty` works. A verdict is always a word, never a colour alone. Our own text is ASCII.
+On a terminal it is laid out and coloured; elsewhere each checkpoint is one whole line. A verdict
+is always a word, never a colour alone. Our own text is ASCII.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from sentinel.reports.entries import ScanEntry, ScanReport
-from sentinel.reports.findings import Safe, by_reason, finding_block, finding_line, note
-from sentinel.reports.words import (
-    STYLE_OF_LEVEL,
-    origin_words,
-    path_words,
-    skipped_words,
+from sentinel.reports.entries import ScanEntry
+from sentinel.reports.findings import finding_block, note
+from sentinel.reports.lines import (
+    VERDICT_WIDTH,
+    Line,
+    Safe,
+    by_reason,
+    checkpoint_lines,
+    summary_lines,
 )
+from sentinel.reports.words import STYLE_OF_LEVEL, origin_words, path_words, skipped_words
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_VERDICT_WIDTH = len("unreadable")
 _GAP = 2
 
 
@@ -42,18 +44,21 @@ def render_scan(
     ``verbose`` lists the rules that could not be asked and the tensors of each finding,
     ``brief`` leaves out the line that sums up.
     """
+    safe = Safe(console.encoding)
     if console.is_terminal:
-        _render_blocks(entries, console, base_dir, verbose=verbose)
+        _render_blocks(entries, console, safe, base_dir, verbose=verbose)
     else:
-        _render_lines(entries, console, base_dir, verbose=verbose)
-    if not brief:
-        _render_summary(entries, console, verbose=verbose)
+        _print_lines(checkpoint_lines(entries, safe, base_dir, verbose=verbose), console)
+    if brief:
+        return
+    if console.is_terminal and entries and not entries[-1].verdict.findings:
+        console.print()
+    _print_lines(summary_lines(entries, verbose=verbose), console)
 
 
 def _render_blocks(
-    entries: Sequence[ScanEntry], console: Console, base_dir: Path, *, verbose: bool
+    entries: Sequence[ScanEntry], console: Console, safe: Safe, base_dir: Path, *, verbose: bool
 ) -> None:
-    safe = Safe(console)
     paths = [safe(path_words(entry.checkpoint.path, base_dir)) for entry in entries]
     origins = [safe(origin_words(entry.checkpoint)) for entry in entries]
     path_width = _path_width(paths, origins, console.width)
@@ -72,53 +77,18 @@ def _render_blocks(
             console.print()
 
 
-def _render_lines(
-    entries: Sequence[ScanEntry], console: Console, base_dir: Path, *, verbose: bool
-) -> None:
-    safe = Safe(console)
-    for entry in entries:
-        parts = [origin_words(entry.checkpoint)]
-        parts += [skipped_words(entry.skipped)] if entry.skipped else []
-        parts += map(finding_line, entry.verdict.findings)
-        if verbose:
-            parts += [
-                f"not evaluated, {reason}: {', '.join(rules)}"
-                for reason, rules in by_reason(entry.verdict.not_evaluated)
-            ]
-        level = entry.verdict.level
-        line = Text(f"{level:<{_VERDICT_WIDTH}}  ", STYLE_OF_LEVEL[level])
-        line.append(safe(path_words(entry.checkpoint.path, base_dir)), "default")
-        line.append(safe("".join(f" | {part}" for part in parts)), "default")
+def _print_lines(lines: Iterable[Line], console: Console) -> None:
+    for (first, style), *others in lines:
+        line = Text(first, style)
+        for text, its_style in others:
+            line.append(text, its_style)
         console.print(line, soft_wrap=True)
-
-
-def _render_summary(entries: Sequence[ScanEntry], console: Console, *, verbose: bool) -> None:
-    report = ScanReport(tuple(entries))
-    noun = "checkpoint" if len(entries) == 1 else "checkpoints"
-    depths = {entry.skipped.depth for entry in entries if entry.skipped}
-    how = ", by headers alone" if "headers" in depths else ", quickly" if depths else ""
-    line = Text(f"{len(entries)} {noun}{how}: ", "bold")
-    counts = [
-        Text(f"{count} {level}", STYLE_OF_LEVEL[level] if count else "dim")
-        for level, count in report.summary.items()
-    ]
-    line.append_text(Text(", ").join(counts))
-    if console.is_terminal and entries and not entries[-1].verdict.findings:
-        console.print()
-    console.print(line, soft_wrap=True)
-    skipped = {missed.rule for entry in entries for missed in entry.verdict.not_evaluated}
-    if skipped and not verbose:
-        rules = "1 rule was" if len(skipped) == 1 else f"{len(skipped)} rules were"
-        console.print(
-            Text(f"{rules} not evaluated somewhere; --verbose tells where and why", "dim"),
-            soft_wrap=True,
-        )
 
 
 def _path_width(paths: Iterable[str], origins: Iterable[str], width: int) -> int:
     """Return how wide the column of paths is: as wide as needed, at most what is left over."""
     longest = max(map(len, paths), default=0)
-    left = width - _VERDICT_WIDTH - max(map(len, origins), default=0) - 2 * _GAP
+    left = width - VERDICT_WIDTH - max(map(len, origins), default=0) - 2 * _GAP
     return max(min(longest, left), width // 3)
 
 
@@ -127,7 +97,7 @@ def _headline(entry: ScanEntry, path: str, origin: str, path_width: int) -> Tabl
 
     level = entry.verdict.level
     line = Table.grid(padding=(0, _GAP, 0, 0))
-    line.add_column(width=_VERDICT_WIDTH, no_wrap=True)
+    line.add_column(width=VERDICT_WIDTH, no_wrap=True)
     line.add_column(width=path_width, overflow="fold")
     line.add_column(overflow="fold")
     line.add_row(
