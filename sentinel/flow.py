@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 from sentinel.checkpoint import Base, Checkpoint, Part
 from sentinel.engines.local import map_threads
 from sentinel.errors import ConfigError, InputError
-from sentinel.formats.base import read_base
 from sentinel.formats.base_search import base_paths, with_base
 from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
@@ -218,7 +217,7 @@ def scan(
     Writes nothing. Raises ConfigError for a path that does not exist.
     """
     known_rules = load_rules() if rules is None else rules
-    known_base = None if base is None else read_base(Path(base))
+    known_base = None if base is None else _read_base(Path(base))
     runs = _runs(found for path in paths for found in discover(place_of(path)))
     opened = [open_settled(candidate, settle_s) for run in runs for candidate in run]
     if progress is not None:
@@ -263,11 +262,17 @@ def find_base(checkpoint: Checkpoint) -> Base | None:
     cache = cache_of(os.environ, Path(os.path.expanduser("~")))  # noqa: PTH111 - never raises
     for path in base_paths(checkpoint, cache):
         try:
-            return read_base(path)
+            return _read_base(path)
         except (ConfigError, InputError):
             # The base is not what was asked about; rules that need it say that it is missing.
             continue
     return None
+
+
+def _read_base(path: Path) -> Base:
+    from sentinel.formats.base import read_base  # noqa: PLC0415 - most are judged without one
+
+    return read_base(path)
 
 
 def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:

@@ -16,9 +16,9 @@ from sentinel.errors import ConfigError, InputError, MissingMemberError
 from sentinel.formats.base_description import describe
 from sentinel.formats.base_gguf import gguf_file_in, read_gguf_base
 from sentinel.formats.base_pickled import Pickled, pickled_names, read_pickled
-from sentinel.formats.containers.gguf import GGUF_SUFFIX
+from sentinel.formats.base_search import SINGLE_FILES
+from sentinel.formats.containers.on_demand import GGUF_SUFFIX
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import open_regular
 from sentinel.formats.layouts.base import files_at, place_at
@@ -36,9 +36,6 @@ _STEMS = (MODEL, "diffusion_pytorch_model")
 _DENOISERS = frozenset({"transformer", "unet"})
 _SAFETENSORS = ".safetensors"
 _SMALL_BYTES = 64 * 1024
-
-SINGLE_FILES = (_SAFETENSORS, *TORCH_SUFFIXES)
-"""What the one file of a base may be called."""
 
 
 @dataclass(frozen=True, slots=True)

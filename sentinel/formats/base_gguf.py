@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import Base, BaseWeight, Tensor, path_text
 from sentinel.dtypes import BLOCKS
 from sentinel.errors import ConfigError
-from sentinel.formats.containers.gguf import GGUF_SUFFIX
 from sentinel.formats.containers.gguf_metadata import GgufArray, GgufValue
+from sentinel.formats.containers.on_demand import GGUF_SUFFIX
 from sentinel.formats.draft import Draft
 from sentinel.formats.layouts.gguf_parts import read_set
 from sentinel.formats.naming import shard_of

@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats.base import SINGLE_FILES
-from sentinel.formats.containers.gguf import GGUF_SUFFIX
 from sentinel.formats.containers.json_text import read_json_object
+from sentinel.formats.containers.on_demand import GGUF_SUFFIX, TORCH_SUFFIXES
 from sentinel.formats.hub_cache import snapshot_of
 from sentinel.formats.layouts.base import files_at
 from sentinel.formats.layouts.parts import MODEL_CONFIG
 from sentinel.formats.scalars import as_text
-from sentinel.formats.shards import has_weights
+from sentinel.formats.shards import SUFFIX, has_weights
 from sentinel.regular import is_file
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Base, Checkpoint
+
+
+SINGLE_FILES = (SUFFIX, *TORCH_SUFFIXES)
+"""What the one file of a base may be called."""
 
 
 def is_base(path: Path) -> bool:

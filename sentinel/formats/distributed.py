@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Part, Piece, Tensor
 from sentinel.errors import InputError
-from sentinel.formats.containers.dcp_items import ItemFile, open_items
-from sentinel.formats.containers.dcp_metadata import (
-    NAME,
-    DistributedMetadata,
-    DistributedTensor,
-    StoredItem,
-    read_dcp_metadata,
-)
+from sentinel.formats.containers.on_demand import DCP_METADATA, open_items, read_dcp_metadata
 from sentinel.formats.distributed_optimizer import is_below, optimizer_roots, optimizer_tree
 from sentinel.formats.files import list_directory, stat_member
 from sentinel.formats.optimizer_state import merged, optimizer_state_of
@@ -28,10 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sentinel.checkpoint import Member
+    from sentinel.formats.containers.dcp_items import ItemFile
+    from sentinel.formats.containers.dcp_metadata import (
+        DistributedMetadata,
+        DistributedTensor,
+        StoredItem,
+    )
     from sentinel.formats.containers.tiling import Box
     from sentinel.formats.draft import Draft
 
-DESCRIPTION = NAME
+DESCRIPTION = DCP_METADATA
 """What names every chunk, and is written last."""
 
 SUFFIX = ".distcp"
@@ -79,7 +78,7 @@ def read_distributed(draft: Draft, directory: str = "", part: Part = "weights") 
     ``optimizer`` nothing counts as weights. What is wrong becomes a fault; a tensor of which a
     chunk is missing is left out.
     """
-    described = _inside(directory, NAME)
+    described = _inside(directory, DESCRIPTION)
     if draft.add_member(described, part) is None:
         return
     try:
@@ -125,7 +124,7 @@ def _read_items(
         except InputError as error:
             draft.fault(error, part, member)
     for name in sorted(_names(draft.root / directory)):
-        if _is_member(name) and name not in by_file and name != NAME:
+        if _is_member(name) and name not in by_file and name != DESCRIPTION:
             draft.add_member(_inside(directory, name), "state")
     return found
 
@@ -212,7 +211,7 @@ def _inside(directory: str, name: str) -> str:
 
 
 def _is_member(name: str) -> bool:
-    return name == NAME or name.endswith(SUFFIX)
+    return name == DESCRIPTION or name.endswith(SUFFIX)
 
 
 def _names(path: Path) -> tuple[str, ...]:

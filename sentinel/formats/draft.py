@@ -19,12 +19,9 @@ from sentinel.checkpoint import (
     path_text,
 )
 from sentinel.errors import InputError, MissingMemberError
-from sentinel.formats.containers.gguf import GgufFile, read_gguf
 from sentinel.formats.containers.json_text import read_json_object
-from sentinel.formats.containers.npz import read_numpy_file
+from sentinel.formats.containers.on_demand import read_gguf, read_numpy_file, read_torch_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import read_torch_file
-from sentinel.formats.containers.torch_objects import TorchFile
 from sentinel.formats.files import stat_member
 from sentinel.formats.optimizer_state import merged, optimizer_state_of
 from sentinel.formats.roles import assign_roles
@@ -39,6 +36,9 @@ from sentinel.formats.wrappers import wrappers_in
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sentinel.formats.containers.gguf import GgufFile
+    from sentinel.formats.containers.torch_objects import TorchFile
 
 STATE_DICT = "state_dict"
 """Under which many trainers wrap the weights beside other things."""

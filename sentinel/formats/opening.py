@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Member
 from sentinel.errors import ConfigError, InputError, MissingMemberError, TruncatedError
-from sentinel.formats.containers.gguf import GGUF_SUFFIX, read_gguf
+from sentinel.formats.containers.on_demand import GGUF_SUFFIX, TORCH_SUFFIXES, read_gguf
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
 from sentinel.formats.discovery import candidate_at, discover, require_there
 from sentinel.formats.distributed import SUFFIX as CHUNKS
 from sentinel.formats.layouts import LAYOUTS, plain

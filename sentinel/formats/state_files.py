@@ -15,9 +15,13 @@ from types import MappingProxyType
 
 from sentinel.formats import training_arguments
 from sentinel.formats.containers.json_text import read_json_object
-from sentinel.formats.containers.plain_pickle import PICKLE_SUFFIX, read_pickle_file
+from sentinel.formats.containers.on_demand import (
+    PICKLE_SUFFIX,
+    TORCH_SUFFIXES,
+    read_pickle_file,
+    read_torch_file,
+)
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.files import open_regular
 from sentinel.formats.scalars import as_count, as_finite, as_number
 from sentinel.formats.settings import Setting

@@ -26,8 +26,6 @@ from sentinel.formats.scalars import brief
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAME = ".metadata"
-
 LONGEST_NAME = 4096
 CHUNK_LIMIT = 2**16
 """Chunks of one tensor: more than any training has processes."""

@@ -23,7 +23,6 @@ from sentinel.formats.files import open_regular
 if TYPE_CHECKING:
     from pathlib import Path
 
-GGUF_SUFFIX = ".gguf"
 MAGIC = b"GGUF"
 VERSIONS = frozenset({2, 3})
 ALIGNMENT_KEY = "general.alignment"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-NUMPY_SUFFIXES = (".npz", ".npy")
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT_BYTES = 64 * 1024
 _PREFIX_BYTES = 8

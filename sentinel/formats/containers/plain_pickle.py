@@ -17,8 +17,6 @@ from sentinel.formats.files import open_regular
 if TYPE_CHECKING:
     from pathlib import Path
 
-PICKLE_SUFFIX = ".pkl"
-
 
 def read_pickle_file(path: Path, *, member: str | None = None) -> TorchFile:
     """Read a file called a pickle: one by `torch.save`, as most are, or a plain one.

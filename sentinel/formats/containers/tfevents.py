@@ -15,9 +15,6 @@ from pathlib import Path
 
 from sentinel.formats.containers.tfrecord import read_records
 
-PREFIX = "events.out.tfevents."
-"""How the name of such a file begins; the time of its creation (seconds) comes next."""
-
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VARINT_LIMIT_BYTES = 10
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from sentinel.formats.containers.torch_objects import TorchFile
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _TAR_BLOCK_BYTES = 512
 _TAR_SUM = slice(148, 156)
 _LOOKED_THROUGH = 1024 * 1024

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import path_text
 from sentinel.errors import InputError, MissingMemberError
-from sentinel.formats.containers.gguf import GGUF_SUFFIX, GgufFile, read_gguf
 from sentinel.formats.containers.gguf_metadata import GgufValue
+from sentinel.formats.containers.on_demand import GGUF_SUFFIX, read_gguf
 from sentinel.formats.files import stat_member
 from sentinel.formats.layouts.base import files_at
 from sentinel.formats.naming import shard_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sentinel.checkpoint import Member
+    from sentinel.formats.containers.gguf import GgufFile
     from sentinel.formats.draft import Draft
     from sentinel.formats.layouts.base import Place
     from sentinel.formats.settings import Setting

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats.containers.torch_file import pickle_mentions
+from sentinel.formats.containers.on_demand import pickle_mentions
 from sentinel.formats.distributed import (
     DESCRIPTION,
     is_distributed,

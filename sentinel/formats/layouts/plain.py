@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel.errors import InputError
-from sentinel.formats.containers.npz import NUMPY_SUFFIXES
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
+from sentinel.formats.containers.on_demand import NUMPY_SUFFIXES, TORCH_SUFFIXES
 from sentinel.formats.distributed import is_distributed, read_distributed
 from sentinel.formats.draft import Draft
 from sentinel.formats.files import stat_member

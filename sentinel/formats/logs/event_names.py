@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from sentinel.errors import InputError
-from sentinel.formats.containers.tfevents import PREFIX
+from sentinel.formats.containers.on_demand import EVENTS_PREFIX
 from sentinel.formats.files import list_directory
 from sentinel.remote.paths import is_remote
 
@@ -60,7 +60,7 @@ def _kept_names(
 
 def _names(directory: str) -> tuple[str, ...]:
     with os.scandir(directory) as entries:
-        found = [entry for entry in entries if entry.name.startswith(PREFIX)]
+        found = [entry for entry in entries if entry.name.startswith(EVENTS_PREFIX)]
         return tuple(sorted(entry.name for entry in found if not entry.is_dir()))
 
 
@@ -69,4 +69,4 @@ def _remote_names(directory: Path) -> tuple[str, ...]:
         files, _ = list_directory(directory)
     except InputError:
         return ()
-    return tuple(name for name in files if name.startswith(PREFIX))
+    return tuple(name for name in files if name.startswith(EVENTS_PREFIX))

@@ -11,7 +11,7 @@ from pathlib import Path
 from sentinel.checkpoint import Member
 from sentinel.errors import InputError
 from sentinel.formats.containers.json_lines import read_json_lines
-from sentinel.formats.containers.tfevents import read_events
+from sentinel.formats.containers.on_demand import read_events
 from sentinel.formats.files import stat_member
 from sentinel.formats.logs.entry import Entry, Log
 from sentinel.formats.logs.names import is_known, unified

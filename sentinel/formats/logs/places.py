@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sentinel.errors import InputError
-from sentinel.formats.containers.tfevents import PREFIX
+from sentinel.formats.containers.on_demand import EVENTS_PREFIX
 from sentinel.formats.files import files_among, list_directory
 from sentinel.formats.logs.event_names import event_files_of
 from sentinel.regular import is_directory
@@ -33,7 +33,7 @@ _ABOVE = {"backup": 2, "save": 2, "checkpoints": 2, "model": 2}
 """Checkpoints that lie one directory below what belongs to the run: OneTrainer's
 `<workspace>/backup` and `save`, Lightning's `version_0/checkpoints`, kohya's GUI's `model`."""
 
-_BEGAN = re.compile(re.escape(PREFIX) + r"(?P<began_s>\d{9,11})\..*")
+_BEGAN = re.compile(re.escape(EVENTS_PREFIX) + r"(?P<began_s>\d{9,11})\..*")
 
 
 def bases_of(path: Path) -> Iterator[Path]:
@@ -67,7 +67,7 @@ def _event_files_below(top: Path) -> Iterator[Path]:
             return
         directory, depth = waiting.pop()
         files, directories = _listed(directory)
-        yield from (directory / name for name in files if name.startswith(PREFIX))
+        yield from (directory / name for name in files if name.startswith(EVENTS_PREFIX))
         if depth < _DEPTH_LIMIT:
             # The last by name are looked at first: trainers name them by time.
             waiting.extend((directory / name, depth + 1) for name in directories)

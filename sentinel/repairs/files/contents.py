@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES
+from sentinel.formats.containers.on_demand import TORCH_SUFFIXES
 from sentinel.formats.naming import is_temporary
 from sentinel.regular import is_file
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sentinel.checkpoint import path_text
 from sentinel.dtypes import DTYPES
 from sentinel.errors import RepairError
+from sentinel.formats.containers.on_demand import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.containers.safetensors import read_safetensors_header
-from sentinel.formats.containers.torch_file import TORCH_SUFFIXES, read_torch_file
 from sentinel.formats.files import stat_member
 from sentinel.formats.naming import COMPANIONS
 from sentinel.receipt import Loss, NewFile
