@@ -53,7 +53,11 @@ except SystemExit as ended:
 """
 UNUSED = (
     "duckdb", "pydantic", "yaml", "difflib", "pandas", "email", "ssl", "http", "tempfile",
-    "importlib.resources", "rich.table", "numpy.random", "pyarrow.parquet", "multiprocessing",
+    "importlib.resources", "rich", "numpy.random", "pyarrow.parquet", "multiprocessing",
+    *("sentinel.formats.containers." + name for name in (
+        "dcp_metadata", "gguf", "npz", "plain_pickle", "tfevents", "torch_file", "zip_directory",
+    )),
+    "sentinel.formats.base", "sentinel.formats.quantized.stored",
 )  # fmt: skip
 """What a scan of one safetensors file, without settings, in a pipe, has no use for."""
 
