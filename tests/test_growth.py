@@ -1,7 +1,7 @@
 """What a scan or a watch does for one checkpoint does not grow with how many lie beside it.
 
 Nothing is timed: the interpreter itself tells (PEP 578) which directories were listed and which
-files were opened, and it and Arrow tell how many bytes they hold.
+files were opened and which calls were made, and it and Arrow tell how many bytes they hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +116,33 @@ def test_how_often_a_run_is_listed_does_not_grow_with_its_checkpoints(
     few, many = listed
     # Names are forgotten every ten seconds, which may fall into the second scan.
     assert 1 <= many <= few + 1
+
+
+def calls_of(fn: Callable[[], object]) -> int:
+    """How often a function and what it calls enter and leave one, of Python's or of C's."""
+    count = 0
+
+    def count_one(_frame: FrameType, _event: str, _of: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(count_one)
+    try:
+        fn()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_judging_one_takes_as_many_calls_however_many_came_before(tmp_path: Path) -> None:
+    """With all rules, and more checkpoints than those that rules look back at."""
+    runs = [filled(tmp_path / f"run{count}", kohya, count) for count in (17, 25, 33)]
+    sentinel.scan(runs[0], settle_s=0)  # imports, and what is read and compiled once
+    first, second, third = (
+        calls_of(partial(sentinel.scan, run, settle_s=0, jobs=1)) for run in runs
+    )
+    # What a library does once in a while falls here or there.
+    assert third - second < 1.02 * (second - first)
 
 
 def most_held(run: Path) -> tuple[int, int]:
