@@ -1,42 +1,31 @@
 """The flow: from a path to a verdict. Everyone who judges a checkpoint calls this.
 
 `inspect` reads (and may run in a worker process), `conclude` asks the rules, `judge` does both
-for one checkpoint, `scan` for every checkpoint below some paths, earlier ones being the history
-of later ones. Nothing here prints, writes or exits.
+for one checkpoint; `sentinel.scanning` does so for many. Nothing here prints, writes or exits.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Base, Checkpoint, Part
-from sentinel.engines.local import map_threads
 from sentinel.errors import ConfigError, InputError
 from sentinel.formats.base_search import base_paths, with_base
-from sentinel.formats.discovery import place_in_run
 from sentinel.formats.hub_cache import cache_of
-from sentinel.formats.opening import Candidate, discover
-from sentinel.inspecting import Inspected, inspect, measure_again, open_settled, read_second
-from sentinel.remote.paths import place_of
+from sentinel.inspecting import Inspected, inspect
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.evaluate import evaluate
-from sentinel.rules.load import load_rules
 from sentinel.rules.past import Before, Past, grown, with_verdict
 from sentinel.rules.rule import Rule
 from sentinel.rules.unmeasured import with_unmeasured
-from sentinel.spreading import Spread
-from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
+from sentinel.stats.base_norms import BaseNorms
 from sentinel.stats.base_tables import base_tables
 from sentinel.stats.measure import Measured
-from sentinel.stats.quick import UNMEASURED, UNREAD, Depth
-from sentinel.stats.remembered import Remembered
+from sentinel.stats.quick import UNMEASURED, UNREAD
 from sentinel.stats.samples import with_same_share, without_samples
 from sentinel.stats.table import checkpoint_table, config_table, faults_table, metrics_table
 from sentinel.verdict import Finding, Verdict, worst_level
@@ -47,13 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Inspected",
     "Judgement",
-    "Progress",
     "conclude",
     "find_base",
     "inspect",
     "judge",
     "past_after",
-    "scan",
 ]
 
 
@@ -71,16 +58,6 @@ class Judgement:
     unconfirmed: tuple[str, ...] = ()
     holding: frozenset[str] = frozenset()
     past: Past = ()
-
-
-class Progress(Protocol):
-    """Who wants to know how far a scan is; bytes are those of the checkpoints' weights."""
-
-    def begin(self, total_bytes: int) -> None:
-        """Hear how much there is to read."""
-
-    def advance(self, size_bytes: int) -> None:
-        """Hear that some of it was read; called from several threads."""
 
 
 def conclude(
@@ -195,64 +172,6 @@ def judge(
     return conclude(inspected, rules=rules, base=base, past=past_after(previous))
 
 
-def scan(
-    *paths: str | Path,
-    base: str | Path | None = None,
-    rules: Sequence[Rule] | None = None,
-    jobs: int = 1,
-    digest: bool = True,
-    settle_s: float = 2.0,
-    baseline: Baseline | None = None,
-    progress: Progress | None = None,
-    depth: Depth = "whole",
-    spread: Spread | None = None,
-) -> tuple[Judgement, ...]:
-    """Judge every checkpoint at or below the given paths.
-
-    Within one run (a directory and a name without its step) the checkpoints are ordered by
-    step, in whatever order the paths are given, and each is the history of the next. A file
-    written within the last ``settle_s`` seconds is waited for. What ``baseline`` accepts does
-    not count. ``depth`` says how much is read: rules that want more are not evaluated.
-    ``spread`` measures on a cluster instead of ``jobs`` threads.
-    Writes nothing. Raises ConfigError for a path that does not exist.
-    """
-    known_rules = load_rules() if rules is None else rules
-    known_base = None if base is None else _read_base(Path(base))
-    runs = _runs(found for path in paths for found in discover(place_of(path)))
-    opened = [open_settled(candidate, settle_s) for run in runs for candidate in run]
-    if progress is not None:
-        progress.begin(sum(t.size_bytes for checkpoint in opened for t in checkpoint.tensors))
-    stop = threading.Event()
-    tick = _until(stop, progress.advance if progress is not None else None)
-    # Threads that have no checkpoint of their own share the tensors of one.
-    shared = max(1, jobs // max(1, len(opened)))
-    read = partial(
-        measure_again,
-        digest=digest,
-        tick=tick,
-        jobs=shared,
-        remembered=Remembered(),
-        depth=depth,
-    )
-    try:
-        inspected = iter(
-            list(map_threads(read, opened, jobs))
-            if spread is None
-            else spread.read(opened, digest=digest, depth=depth, tick=tick)
-        )
-    finally:
-        # After Ctrl-C threads in the middle of a large file would read on to its end.
-        stop.set()
-    norms = BaseNorms(FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES)
-    read_again = partial(measure_again, digest=digest, tick=None, depth=depth)
-    ask = partial(conclude, rules=known_rules, base=known_base, norms=norms, baseline=baseline)
-    return tuple(
-        judgement
-        for run in runs
-        for judgement in _conclude_run(list(islice(inspected, len(run))), ask, read_again)
-    )
-
-
 def find_base(checkpoint: Checkpoint) -> Base | None:
     """Return the base model of a checkpoint, None when it is not found on this machine.
 
@@ -273,47 +192,6 @@ def _read_base(path: Path) -> Base:
     from sentinel.formats.base import read_base  # noqa: PLC0415 - most are judged without one
 
     return read_base(path)
-
-
-def _runs(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
-    """Return each checkpoint once, run by run as they were first met, a run in step order."""
-    runs: dict[str, dict[str, Candidate]] = {}
-    for candidate in candidates:
-        run = runs.setdefault(os.path.realpath(candidate.group), {})
-        run.setdefault(os.path.realpath(candidate.path), candidate)
-    return [sorted(run.values(), key=place_in_run) for run in runs.values()]
-
-
-def _until(stop: threading.Event, tick: Callable[[int], None] | None) -> Callable[[int], None]:
-    """Return a tick that ends the reading it is called from once ``stop`` is set."""
-
-    def advance(size_bytes: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        if tick is not None:
-            tick(size_bytes)
-
-    return advance
-
-
-class _StoppedError(Exception):
-    """The scan was given up; raised in threads whose result nobody waits for."""
-
-
-def _conclude_run(
-    run: Sequence[Inspected],
-    ask: Callable[..., Judgement],
-    read: Callable[[Checkpoint], Inspected],
-) -> Iterator[Judgement]:
-    past: Past = ()
-    for inspected in run:
-        judgement = ask(inspected, past=past)
-        if judgement.unconfirmed and not judgement.checkpoint.complete:
-            second = read_second(inspected.checkpoint, read)
-            if second is not None:
-                judgement = ask(second, past=past)
-        yield judgement
-        past = past_after(judgement)
 
 
 def _usable(inspected: Inspected, findings: Sequence[Finding]) -> tuple[Part, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sentinel.checkpoint import Checkpoint, Fault, identity
 from sentinel.errors import ChangedWhileReadError, InputError
 from sentinel.formats.logs.beside import with_log
-from sentinel.formats.opening import Candidate, open_checkpoint
+from sentinel.formats.opening import Candidate, open_checkpoint, open_found
 from sentinel.stats.measure import Measured, measure
 from sentinel.stats.quick import Depth
 from sentinel.stats.remembered import Remembering
@@ -44,13 +44,13 @@ def inspect(
 
 def open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
     """Open a checkpoint once nothing below it was written for a moment."""
-    checkpoint = open_checkpoint(candidate.path)
+    checkpoint = open_found(candidate.path, candidate.layout)
     newest_ns = max((member.mtime_ns for member in checkpoint.members), default=0)
     wait_s = settle_s - (time.time_ns() - newest_ns) / 1e9
     if checkpoint.complete or not 0 < wait_s <= settle_s:
         return checkpoint
     time.sleep(wait_s)
-    return open_checkpoint(candidate.path)
+    return open_found(candidate.path, candidate.layout)
 
 
 def read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> Inspected | None:
@@ -59,7 +59,7 @@ def read_second(first: Checkpoint, read: Callable[[Checkpoint], Inspected]) -> I
     Versions 0.8.0-rc of safetensors laid out a file of zeros in full length before they wrote
     into it, so a reading of zeros counts only when the file is still the same after it.
     """
-    now = open_checkpoint(first.path)
+    now = open_found(first.path, first.layout)
     return None if identity(now.members) == identity(first.members) else read(now)
 
 
@@ -85,7 +85,7 @@ def measure_again(
             )
         except ChangedWhileReadError as error:
             last = error
-            current = open_checkpoint(checkpoint.path)
+            current = open_found(checkpoint.path, checkpoint.layout)
     return Inspected(_with_fault(current, "unreadable-file", last.where, str(last)), None)
 
 

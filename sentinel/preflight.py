@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Base, path_text
 from sentinel.errors import ConfigError, InputError
-from sentinel.flow import Judgement, past_after, scan
+from sentinel.flow import Judgement, past_after
 from sentinel.formats.base import read_base
 from sentinel.formats.configs.reader import ADAPTER, LATEST, OUTPUT, RESUME, TrainingConfig
 from sentinel.formats.configs.registry import read_config
@@ -26,6 +26,7 @@ from sentinel.formats.settings import Setting
 from sentinel.rules.evaluate import evaluate
 from sentinel.rules.past import Past
 from sentinel.rules.sql import source_of
+from sentinel.scanning import scan
 from sentinel.stats.table import base_table, checkpoint_row_table, config_table
 from sentinel.verdict import Finding, Verdict, worst_level
 

@@ -41,7 +41,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A way of reading for `sentinel.flow.scan`: on ``engine``.
+    """A way of reading for `sentinel.scanning.scan`: on ``engine``.
 
     ``keep`` is called on the node that measured a checkpoint, perhaps more than once.
     """

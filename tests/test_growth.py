@@ -1,7 +1,7 @@
 """What a scan or a watch does for one checkpoint does not grow with how many lie beside it.
 
 Nothing is timed: the interpreter itself tells (PEP 578) which directories were listed and which
-files were opened.
+files were opened and which calls were made, and it and Arrow tell how many bytes they hold.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
@@ -23,9 +27,15 @@ from saves import Saves
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.candidates import Candidates, lying
 from sentinel.formats.logs.places import event_files_in
+from sentinel.reports.entries import entry_of
 from sentinel.rules.load import load_rules
+from sentinel.scanning import judged
 
 RULES = load_rules()[:1]
+
+MOST_BYTES_EACH = 4_000
+"""What is left of each checkpoint of a scan: 2,300 of its entry; a judgement whole takes 5,600,
+and as much again of Arrow's."""
 
 _heard: list[Counter[tuple[str, str]]] = []
 
@@ -106,6 +116,66 @@ def test_how_often_a_run_is_listed_does_not_grow_with_its_checkpoints(
     few, many = listed
     # Names are forgotten every ten seconds, which may fall into the second scan.
     assert 1 <= many <= few + 1
+
+
+def calls_of(fn: Callable[[], object]) -> int:
+    """How often a function and what it calls enter and leave one, of Python's or of C's."""
+    count = 0
+
+    def count_one(_frame: FrameType, _event: str, _of: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(count_one)
+    try:
+        fn()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_judging_one_takes_as_many_calls_however_many_came_before(tmp_path: Path) -> None:
+    """With all rules, and more checkpoints than those that rules look back at."""
+    runs = [filled(tmp_path / f"run{count}", kohya, count) for count in (17, 25, 33)]
+    sentinel.scan(runs[0], settle_s=0)  # imports, and what is read and compiled once
+    first, second, third = (
+        calls_of(partial(sentinel.scan, run, settle_s=0, jobs=1)) for run in runs
+    )
+    # What a library does once in a while falls here or there.
+    assert third - second < 1.02 * (second - first)
+
+
+def most_held(run: Path) -> tuple[int, int]:
+    """The bytes of Python's that are left of a scan, and the most of Arrow's while it went on."""
+    arrow, most_arrow, entries = pa.total_allocated_bytes(), 0, []
+    tracemalloc.start()
+    try:
+        for one in judged(run, rules=RULES, settle_s=0, jobs=2):
+            entries.append(entry_of(one))
+            most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
+        return tracemalloc.get_traced_memory()[0], most_arrow
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_scan_holds_of_a_checkpoint_is_what_its_report_tells(tmp_path: Path) -> None:
+    """What was read of it is let go when those after it no longer look back at it."""
+    few, many = (filled(tmp_path / f"run{count}", kohya, count) for count in (64, 128))
+    most_held(few)  # imports, and tables that are made once
+    (traced, arrow), (more_traced, more_arrow) = (most_held(run) for run in (few, many))
+    assert more_arrow < 1.1 * arrow
+    assert (more_traced - traced) / 64 < MOST_BYTES_EACH
+
+
+def test_a_checkpoint_that_is_deleted_before_its_turn_is_told(tmp_path: Path) -> None:
+    """As a trainer's rotation does it, while many others are judged: no reason to end the scan."""
+    run = filled(tmp_path / "run", kohya, 80)
+    rules = [rule for rule in load_rules() if rule.id == "missing-shard"]
+    judgements = judged(run, rules=rules, settle_s=0)
+    first = next(judgements)
+    (run / "cat-step00000080.safetensors").unlink()
+    levels = [first.verdict.level, *(one.verdict.level for one in judgements)]
+    assert levels == ["healthy"] * 79 + ["unreadable"]
 
 
 def test_an_event_beside_judged_files_opens_none_of_them(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ callbacks = {"sentinel.integrations.lightning", "sentinel.integrations.transform
 assert callbacks < set(names)
 for name in set(names) - callbacks:  # they live in their host, which they import
     importlib.import_module(name)
-assert sentinel.scan is sentinel.flow.scan
+assert sentinel.scan is sentinel.scanning.scan
 assert sentinel.judge is sentinel.flow.judge
 """
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from sentinel.flow import Judgement
     from sentinel.reports.entries import ScanEntry
     from sentinel.spreading import Spread
     from sentinel.stats.quick import Depth
@@ -116,10 +115,10 @@ def command(
       sentinel scan out/ --write-baseline accepted.json
     """
     from sentinel.engines.local import cores
-    from sentinel.flow import scan
-    from sentinel.reports.entries import ScanEntry, ScanReport
+    from sentinel.reports.entries import ScanReport, entry_of
     from sentinel.reports.json_report import scan_to_json
     from sentinel.reports.subjects import alarms, subjects_of_scan
+    from sentinel.scanning import judged
 
     depth: Depth = "headers" if headers else "quick" if quick else "whole"
     if quick and headers:
@@ -132,7 +131,7 @@ def command(
     rules = rules_of(config, rule_paths)
     bar = _bar() if form == "text" and not quiet else None
     with bar or nullcontext():
-        judgements = scan(
+        judgements = judged(
             *paths,
             base=base,
             rules=rules,
@@ -143,41 +142,37 @@ def command(
             depth=depth,
             spread=_spread(log) if engine == "ray" else None,
         )
+        # Each is let go as soon as it is told: what was measured of all would fill the memory.
+        if log is not None:
+            from sentinel.daemon.logged_scan import log_scan
+
+            entries = log_scan(judgements, log, kept=engine == "ray")
+        else:
+            entries = tuple(map(entry_of, judgements))
     if write_baseline is not None:
         from sentinel.rules.baseline import write_baseline as write
 
-        found = ((one.checkpoint.path, one.verdict.findings) for one in judgements)
+        found = ((one.checkpoint.path, one.verdict.findings) for one in entries)
         complain(f"{write(write_baseline, found)} findings are accepted in '{write_baseline}' now")
-    if log is not None:
-        from sentinel.daemon.logged_scan import log_scan
-
-        entries = log_scan(judgements, log, kept=engine == "ray")
-    else:
-        entries = tuple(
-            ScanEntry(
-                one.checkpoint, one.verdict, skipped=one.measured.skipped if one.measured else None
-            )
-            for one in judgements
-        )
     if not entries:
         complain("no checkpoint was found there, so nothing is known to be good")
     fails_from = fail_on or config.fail_on
-    code = exit_code(judgements, fails_from)
-    judged = Judged(
+    code = exit_code(entries, fails_from)
+    forms = Judged(
         partial(subjects_of_scan, entries),
         partial(scan_to_json, ScanReport(entries)),
         rules,
         fails_from,
         code,
     )
-    judged.write(also)
+    forms.write(also)
     # A reader that went away, as `head -1` does, does not change what was found.
     with suppress(OutputClosed):
         if form == "text":
             told = [one for one in entries if not quiet or alarms(one.verdict.level, fails_from)]
             _print(told, verbose=verbose, brief=quiet)
         else:
-            say(judged.in_form(form))
+            say(forms.in_form(form))
     return code
 
 
@@ -211,9 +206,9 @@ def _spread(log: Path | None) -> Spread:
     return Spread(RayEngine(), keep)
 
 
-def exit_code(judgements: tuple[Judgement, ...], fail_on: str) -> int:
+def exit_code(entries: tuple[ScanEntry, ...], fail_on: str) -> int:
     """Return 1 when a verdict is at or above ``fail_on``, else 2 when one is unreadable."""
-    levels: list[Level] = [judgement.verdict.level for judgement in judgements]
+    levels: list[Level] = [entry.verdict.level for entry in entries]
     bad = {"faulty"} if fail_on == "faulty" else {"faulty", "suspect"}
     if bad & set(levels):
         return 1

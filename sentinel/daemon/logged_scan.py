@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +16,18 @@ from sentinel.health.compaction import compact
 from sentinel.health.identity import checkpoint_id
 from sentinel.health.log import HealthLog
 from sentinel.health.rows import checkpoint_row, finding_events
-from sentinel.reports.entries import ScanEntry
+from sentinel.reports.entries import ScanEntry, entry_of
 
 SCAN_ATTEMPT = 1
 """A scan sees files, not starts: all checkpoints of a run count as one attempt."""
 
 
 def log_scan(
-    judgements: Sequence[Judgement], root: Path, *, kept: bool = False
+    judgements: Iterable[Judgement], root: Path, *, kept: bool = False
 ) -> tuple[ScanEntry, ...]:
     """Append every judgement to the health log at ``root`` and return the entries to report.
 
+    Each is written when it comes, and let go: a scan that is broken off leaves those before.
     A scan has no journal, so a run is named after the place of its checkpoints: scanning again
     writes the same rows under the same names. What is due is merged at the end. ``kept`` says
     that `keep_tensors` was called for each: tensors that are there are not written again.
@@ -41,9 +42,8 @@ def log_scan(
         place = (run_id, counts[run_id], parents.get(run_id))
         name = _append(log, judgement, *place, kept=kept)
         parents[run_id] = name
-        entries.append(
-            ScanEntry(judgement.checkpoint, judgement.verdict, run_id, SCAN_ATTEMPT, name)
-        )
+        told = entry_of(judgement)
+        entries.append(replace(told, run=run_id, attempt=SCAN_ATTEMPT, checkpoint_id=name))
     for run_id in counts:
         compact(log, run_id)
     return tuple(entries)

@@ -25,6 +25,7 @@ __all__ = [
     "is_complete",
     "is_whole",
     "open_checkpoint",
+    "open_found",
     "stat_members",
 ]
 
@@ -42,6 +43,14 @@ def open_checkpoint(path: Path) -> Checkpoint:
     candidate = candidate_at(path)
     layout = _layout(candidate.layout) if candidate else plain
     return layout.read(path)
+
+
+def open_found(path: Path, layout: str) -> Checkpoint:
+    """Open what was found before; what is gone since, as after a trainer's rotation, has faults."""
+    try:
+        return open_checkpoint(path)
+    except ConfigError:
+        return _layout(layout).read(path)
 
 
 def stat_members(path: Path, layout: str) -> tuple[Member, ...]:

@@ -18,21 +18,26 @@ SCHEMA = 1
 MAX_TENSORS = 20
 """How many tensor names a finding lists; ``tensor_count`` says how many there are."""
 
+_LINE = "\n"
+"""Between lines, and nowhere else: JSON writes those of its strings with a backslash."""
+
 
 def scan_to_json(report: ScanReport) -> str:
-    """Return the report as JSON text, ASCII only, so that every console can print it."""
-    return json.dumps(scan_to_object(report), indent=2, allow_nan=False)
+    """Return the report as JSON text, ASCII only, so that every console can print it.
+
+    Checkpoints are written one by one: the objects that all of them make at once take several
+    times the room of the text.
+    """
+    frame = _text({"schema": SCHEMA, "checkpoints": [], "summary": report.summary})
+    if not report.entries:
+        return frame
+    texts = (_text(checkpoint_object(entry)) for entry in report.entries)
+    listed = ",\n".join(f"    {text.replace(_LINE, _LINE + '    ')}" for text in texts)
+    return frame.replace("[]", f"[\n{listed}\n  ]", 1)
 
 
-def scan_to_object(report: ScanReport) -> object:
-    """Return the report as the dicts and lists that JSON is made of."""
-    return plain(
-        {
-            "schema": SCHEMA,
-            "checkpoints": [checkpoint_object(entry) for entry in report.entries],
-            "summary": report.summary,
-        }
-    )
+def _text(found: object) -> str:
+    return json.dumps(plain(found), indent=2, allow_nan=False)
 
 
 def checkpoint_object(entry: ScanEntry) -> dict[str, object]:

@@ -47,7 +47,7 @@ def test_a_bug_says_that_it_is_one(sentinel, write, monkeypatch):
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sentinel.flow.conclude", broken)
+    monkeypatch.setattr("sentinel.scanning.conclude", broken)
     ran = sentinel("scan", ".")
 
     assert (ran.code, ran.out) == (3, "")

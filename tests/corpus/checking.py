@@ -14,10 +14,11 @@ from corpus.case import BaseTruth, Case, Truth
 from corpus.official import Reference
 from sentinel.checkpoint import Checkpoint, Piece, Tensor
 from sentinel.dtypes import DTYPES
-from sentinel.flow import Judgement, scan
+from sentinel.flow import Judgement
 from sentinel.formats.base import read_base
 from sentinel.rules.load import load_rules
 from sentinel.rules.rule import Rule
+from sentinel.scanning import scan
 
 _ADAPTER_ROLES = frozenset({"lora_up", "lora_down", "lora_mid", "magnitude", "adapter"})
 

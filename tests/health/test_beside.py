@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from sentinel.checkpoint import Checkpoint, Metric
-from sentinel.flow import scan
 from sentinel.health.beside import with_norms, with_unchanged
 from sentinel.health.log import HealthLog
 from sentinel.health.modules import module_numbers, value_ranges
 from sentinel.health.rows import MOST_LOSSES, CheckpointRow, checkpoint_row
+from sentinel.scanning import scan
 from sentinel.verdict import Verdict
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pickles import calls, forms, in_containers, live_samples, odd_samples, torch_zip
 
-from sentinel.flow import scan
 from sentinel.formats.opening import open_checkpoint
+from sentinel.scanning import scan
 
 HARMLESS = {"open", "os.listdir", "os.scandir"}
 """What reading a file may do, and only below the sample's directory."""

@@ -104,4 +104,5 @@ def test_is_ascii_json_whatever_the_files_say(name, message, number, reason):
     text = scan_to_json(ScanReport((ScanEntry(checkpoint, verdict),)))
 
     assert text.isascii()
+    assert text == json.dumps(json.loads(text), indent=2)
     jsonschema.validate(json.loads(text), SCHEMA)

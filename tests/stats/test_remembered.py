@@ -75,3 +75,15 @@ def test_what_was_written_a_moment_ago_is_not_remembered(first) -> None:
 
     assert bytes_read(first, remembered)
     assert bytes_read(first, remembered)
+
+
+def test_what_was_not_met_for_long_is_let_go(first, tmp_path) -> None:
+    """Many files take no more room than a few; what is met again and again stays."""
+    remembered = Remembered(most=4)
+    assert bytes_read(first, remembered)
+    for step in (2, 3, 4):
+        other = tmp_path / f"a-{step:06}.safetensors"
+        write(other, value=float(step))
+        assert bytes_read(other, remembered)
+        assert bytes_read(first, remembered) == 0
+    assert bytes_read(tmp_path / "a-000003.safetensors", remembered)
