@@ -50,15 +50,26 @@ class Products:
 
     def take(self, tensor: Tensor, block: NDArray[np.uint8]) -> None:
         """Look at some bytes of a tensor; called from several threads."""
+        if block.size == tensor.size_bytes and (asked := self.wanted(tensor)) is not None:
+            rank, by_rows = asked
+            self.keep(tensor, gram_of(tensor.dtype, block, rank, by_rows=by_rows))
+
+    def wanted(self, tensor: Tensor) -> tuple[int, bool] | None:
+        """Return the rank of a tensor whose Gram matrix is wanted, and whether it is a tall one.
+
+        None where none is, or where there is no room for it.
+        """
         side, by_rows = self._sides.get(tensor.name, (None, False))
         # Of two tensors of one name the other may have another shape.
-        if side is not tensor or tensor.pieces or block.size != tensor.size_bytes:
-            return
+        if side is not tensor or tensor.pieces or not tensor.size_bytes:
+            return None
         rank = tensor.shape[1] if by_rows else tensor.shape[0]
-        if self._kept_bytes + 8 * rank * rank > KEPT_BYTES:
-            return
-        self._kept_bytes += 8 * rank * rank
-        self._known[tensor.name] = gram_of(tensor.dtype, block, rank, by_rows=by_rows)
+        return None if self._kept_bytes + 8 * rank * rank > KEPT_BYTES else (rank, by_rows)
+
+    def keep(self, tensor: Tensor, gram: NDArray[np.float64]) -> None:
+        """Take the Gram matrix of a tensor, as it was `wanted`."""
+        self._kept_bytes += gram.nbytes
+        self._known[tensor.name] = gram
 
     def sizes(
         self,
