@@ -42,8 +42,9 @@ class Products:
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self._pairs = tuple(pairs)
         self._sides: dict[str, tuple[Tensor, bool]] = {}
+        self._products = frozenset(pair.module for pair in self._pairs if _is_product(pair))
         for pair in self._pairs:
-            if _is_product(pair):
+            if pair.module in self._products:
                 self._sides |= {pair.up.name: (pair.up, True), pair.down.name: (pair.down, False)}
         self._known: dict[str, NDArray[np.float64]] = {}
         self._kept_bytes = 0
@@ -82,7 +83,8 @@ class Products:
 
         ``moments`` are the tensors' by name: a value that is not finite leaves a size unknown.
         """
-        wanted = [pair for pair in self._pairs if _is_known(pair, moments)]
+        products = (pair for pair in self._pairs if pair.module in self._products)
+        wanted = [pair for pair in products if _is_known(pair, moments)]
         # Threads are worth their handing over only where matrices are read again.
         sides = {tensor.name for pair in wanted for tensor in (pair.up, pair.down)}
         jobs = jobs if sides - self._known.keys() else 1
@@ -100,8 +102,7 @@ def _is_product(pair: Pair) -> bool:
 
 
 def _is_known(pair: Pair, moments: Mapping[str, Moments]) -> bool:
-    if not _is_product(pair):
-        return False
+    """Tell whether the product of a pair that can be multiplied is made of finite values."""
     parts = [tensor for tensor in (pair.up, pair.down, pair.middle) if tensor is not None]
     known = [moments[tensor.name] for tensor in parts]
     if any(one.nan_count != 0 or one.inf_count != 0 for one in known):
