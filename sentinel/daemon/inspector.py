@@ -240,6 +240,7 @@ class Inspector:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
+        self._recorder.begin(ref, inspected, past)
         room = room_for_next(inspected.checkpoint)
         judgement = self._conclude(inspected, past=past, free_bytes=room)
         if wants_second_reading(waiting.first_reading, judgement, inspected):
