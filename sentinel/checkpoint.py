@@ -112,12 +112,16 @@ class Tensor:
     @property
     def is_plain(self) -> bool:
         """Tell whether the bytes (of each piece) are the elements row by row, little-endian."""
-        return not self.big_endian and all(box.strides is None for box in self.boxes)
+        if not self.pieces:
+            return not self.big_endian and self.strides is None
+        return not self.big_endian and all(box.strides is None for box in self.pieces)
 
     @property
     def is_dense(self) -> bool:
         """Tell whether the bytes are exactly the elements, each once, in whatever order."""
-        return all(box.strides is None or is_dense(box.shape, box.strides) for box in self.boxes)
+        if not self.pieces:
+            return self.strides is None or is_dense(self.shape, self.strides)
+        return all(box.strides is None or is_dense(box.shape, box.strides) for box in self.pieces)
 
     @property
     def numel(self) -> int:

@@ -42,6 +42,23 @@ def inspect(
     return _measure(open_checkpoint(path), digest=digest, tick=tick)
 
 
+def inspect_opened(
+    _path: Path,
+    *,
+    opened: Checkpoint,
+    digest: bool,
+    tick: Callable[[int], None] | None,
+    jobs: int,
+) -> Inspected:
+    """Measure a checkpoint that another process opened, with up to ``jobs`` threads.
+
+    What comes back has no ``tensors``: who handed the checkpoint over has them, and moving those
+    of an adapter costs as much as opening it. Otherwise as `inspect`.
+    """
+    found = _measure(opened, digest=digest, tick=tick, jobs=jobs)
+    return replace(found, checkpoint=replace(found.checkpoint, tensors=()))
+
+
 def open_settled(candidate: Candidate, settle_s: float) -> Checkpoint:
     """Open a checkpoint once nothing below it was written for a moment."""
     checkpoint = open_found(candidate.path, candidate.layout)

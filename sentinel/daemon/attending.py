@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from sentinel.daemon.arrivals import Arrivals, Arrived
-from sentinel.daemon.inspector import Inspector, Outcome, Read, Reader
+from sentinel.daemon.inspector import Inspector, Outcome
+from sentinel.daemon.reading import Read, Reader
 from sentinel.daemon.watch import look_for_new
 
 _EVERYTHING = Arrived(dirty=frozenset(), closed=frozenset(), rescan=True)

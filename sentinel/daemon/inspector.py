@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from sentinel.checkpoint import Base, Checkpoint, Fault, Identity, path_text
 from sentinel.daemon.arrivals import Arrived
 from sentinel.daemon.candidates import Candidates, identity_or_own, is_none_by_now, lying
 from sentinel.daemon.journal import Journal
 from sentinel.daemon.lineage import Lineage
+from sentinel.daemon.reading import Reader, Reading
 from sentinel.daemon.recording import Outcome, Recorder, RunRef, Times
 from sentinel.daemon.room import room_for_next
 from sentinel.daemon.second_reading import is_old, wants_second_reading
@@ -30,8 +31,6 @@ from sentinel.health.log import HealthLog
 from sentinel.rules.baseline import Baseline
 from sentinel.rules.rule import Rule
 from sentinel.stats.base_norms import FOUND_BUDGET_BYTES, GIVEN_BUDGET_BYTES, BaseNorms
-
-Read = TypeVar("Read")
 
 __all__ = ["Inspector", "Outcome", "Reader", "RunRef", "Runs"]
 
@@ -57,13 +56,6 @@ class Runs(Protocol):
 
     def of(self, candidate: Candidate, checkpoint: Checkpoint) -> RunRef:
         """Return the run of a checkpoint that is about to be judged."""
-
-
-class Reader(Protocol):
-    """Whoever runs the reading: the same process, or one that may die in its place."""
-
-    def call(self, fn: Callable[[Path], Read], path: Path) -> Read:
-        """Return ``fn(path)``; raises WorkerDiedError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,6 @@ class Inspector:
         self._journal = journal
         self._runs = runs
         self._settling = settling
-        self._reader = reader
         self._on_note = on_note
         # The sizes of the base's weights are remembered from one checkpoint to the next.
         budget_bytes = FOUND_BUDGET_BYTES if base is None else GIVEN_BUDGET_BYTES
@@ -115,9 +106,10 @@ class Inspector:
         self._hold_s = hold_s
         self._clock = clock
         self._recorder = Recorder(journal, log)
+        self._measure = Reading(reader, bytes_per_s)
         pace = None if bytes_per_s is None else Pace(bytes_per_s).took
-        self._inspect = partial(inspect, digest=True, tick=pace)
-        self._lineage = Lineage(journal, log.root, partial(reader.call, self._inspect))
+        again = partial(reader.call, partial(inspect, digest=True, tick=pace))
+        self._lineage = Lineage(journal, log.root, again)
         self._candidates = Candidates(on_note)
         self._waiting: dict[Path, _Waiting] = {}
         self._closed: dict[Path, float] = {}
@@ -243,11 +235,12 @@ class Inspector:
     def _judge(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Outcome | None:
         settled_at = datetime.now(UTC)
         started_s = self._clock()
-        inspected = self._read(waiting, opened, seen)
+        inspected = self._read(waiting, opened)
         if inspected is None:
             return None
         ref = self._runs.of(waiting.candidate, inspected.checkpoint)
         past = self._lineage.before(ref, inspected.checkpoint)
+        self._recorder.begin(ref, inspected, past)
         room = room_for_next(inspected.checkpoint)
         judgement = self._conclude(inspected, past=past, free_bytes=room)
         if wants_second_reading(waiting.first_reading, judgement, inspected):
@@ -261,12 +254,12 @@ class Inspector:
         self._known(waiting.candidate, waiting.lies)
         return outcome
 
-    def _read(self, waiting: _Waiting, opened: Checkpoint, seen: Identity) -> Inspected | None:
+    def _read(self, waiting: _Waiting, opened: Checkpoint) -> Inspected | None:
         """Measure in the reader; None when it has to be tried again later."""
         path = waiting.candidate.path
         self._reading = path
         try:
-            inspected = self._reader.call(self._inspect, path)
+            inspected = self._measure(opened)
         except ChangedWhileReadError:
             inspected = None
         except WorkerDiedError as error:
@@ -278,7 +271,7 @@ class Inspector:
             inspected = None
         finally:
             self._reading = None
-        if inspected and identity_or_own(path, inspected.checkpoint.members) == seen:
+        if inspected and lying(waiting.candidate) == waiting.lies:
             return inspected
         # What was measured is not what had settled.
         self._settling.forget(path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sentinel.checkpoint import Checkpoint, Identity
 from sentinel.daemon.journal import Journal, Judged
+from sentinel.daemon.rows_ahead import RowsAhead
 from sentinel.errors import StateError
 from sentinel.flow import Inspected, Judgement
 from sentinel.health.beside import with_norms, with_unchanged
@@ -23,6 +24,9 @@ from sentinel.health.rows import CheckpointRow, checkpoint_row, finding_events
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sentinel.rules.past import Past
+    from sentinel.stats.measure import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,14 @@ class Recorder:
     def __init__(self, journal: Journal, log: HealthLog) -> None:
         self._journal = journal
         self._log = log
+        self._ahead = RowsAhead(log)
+
+    def begin(self, ref: RunRef, inspected: Inspected, past: Past) -> None:
+        """Begin to write what is known before the rules are asked; `write` goes on from there."""
+        tensors = _with_history(inspected.measured, past)
+        if tensors is None or (not inspected.checkpoint.complete and _has_zeros(tensors)):
+            return  # such zeros are read again before there is a verdict
+        self._ahead.begin(ref.run_id, _checkpoint_id(ref, inspected), tensors)
 
     def write(self, ref: RunRef, judgement: Judgement, lies: Identity, times: Times) -> Outcome:
         """Write a verdict down and return it; a repeat replaces what it wrote.
@@ -76,8 +88,11 @@ class Recorder:
             checkpoint_id=row.checkpoint_id,
             at=row.judged_at,
         )
+        tensors = logged_tensors(judgement)
+        if self._ahead.are_written(row.checkpoint_id, tensors):
+            tensors = None
         try:
-            self._log.append(row, logged_tensors(judgement), events)
+            self._log.append(row, tensors, events)
         except OSError as error:
             raise refused(self._log, error) from error
         self._journal.record(judged, lies)
@@ -91,13 +106,7 @@ class Recorder:
             run_id=ref.run_id,
             attempt=ref.attempt,
             seq=self._journal.next_seq(ref.run_id),
-            checkpoint_id=checkpoint_id(
-                run_id=ref.run_id,
-                attempt=ref.attempt,
-                path=_relative(checkpoint.path, ref.root),
-                members=checkpoint.members,
-                digests=member_digests(judgement),
-            ),
+            checkpoint_id=_checkpoint_id(ref, judgement),
             parent=ref.parent,
             seen_at=times.seen_at,
             settled_at=times.settled_at,
@@ -106,6 +115,23 @@ class Recorder:
             holding=judgement.holding,
             losses_after=step_before(judgement),
         )
+
+
+def _has_zeros(tensors: pa.Table) -> bool:
+    """Tell whether all values of some tensor are zero."""
+    zeros, sizes = tensors["zero_count"].to_pylist(), tensors["numel"].to_pylist()
+    return any(zero == size for zero, size in zip(zeros, sizes, strict=True))
+
+
+def _checkpoint_id(ref: RunRef, read: Judgement | Inspected) -> str:
+    checkpoint = read.checkpoint
+    return checkpoint_id(
+        run_id=ref.run_id,
+        attempt=ref.attempt,
+        path=_relative(checkpoint.path, ref.root),
+        members=checkpoint.members,
+        digests=member_digests(read),
+    )
 
 
 def refused(log: HealthLog, error: OSError) -> StateError:
@@ -120,7 +146,10 @@ def refused(log: HealthLog, error: OSError) -> StateError:
 
 def logged_tensors(read: Judgement | Inspected) -> pa.Table | None:
     """Return the rows of the log's ``tensors``, None when no value was read."""
-    measured, past = read.measured, read.past if isinstance(read, Judgement) else ()
+    return _with_history(read.measured, read.past if isinstance(read, Judgement) else ())
+
+
+def _with_history(measured: Measured | None, past: Past) -> pa.Table | None:
     if measured is None:
         return None
     tensors = with_norms(measured.tensors, measured.pairs, measured.effects)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 SWITCH = "SENTINEL_KERNEL"
@@ -25,8 +27,11 @@ _LEVELS = {"numpy": 0, "avx2": 1}
 _FASTEST = 2
 
 # In the order of the enums of moments.c, by safetensors name and by NumPy's kind.
-_FLOATS = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
+FLOATS = {"F64": 0, "F32": 1, "BF16": 2, "F16": 3}
 _INTEGERS = {"i1": 0, "u1": 1, "i2": 2, "u2": 3, "i4": 4, "u4": 5, "i8": 6, "u8": 7}
+MOST_VECTORS = 256
+"""`gram` and `tally_batch` compute Gram matrices up to this size."""
+
 _WIDTHS = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 
 
@@ -52,6 +57,26 @@ class _Tally(ctypes.Structure):
     ]
 
 
+class Run(NamedTuple):
+    """A run of floats at ``offset`` in some bytes; ``rank`` 0 is one without a Gram matrix."""
+
+    dtype: str
+    offset: int
+    size_bytes: int
+    rank: int = 0
+    by_rows: bool = False
+
+
+_BEGUN = (0, 0, 0, 0, 0, 0, np.inf, -np.inf, 0.0, 0.0)
+_PIECE = np.dtype(
+    [
+        *((name, "i8") for name in ("offset", "count", "format", "by_rows", "rank", "gram")),
+        *((name, "i8") for name in Tally._fields[:6]),
+        *((name, "f8") for name in Tally._fields[6:]),
+    ]
+)
+
+
 def is_available() -> bool:
     """Tell whether there is a compiled kernel for this processor."""
     return _loaded() is not None
@@ -68,8 +93,41 @@ def tally_floats(dtype: str, data: NDArray[np.uint8]) -> Tally | None:
         return None
     found = _Tally(min=np.inf, max=-np.inf)
     count = data.size // _WIDTHS[dtype]
-    library.sentinel_floats(_FLOATS[dtype], data.ctypes.data, count, ctypes.byref(found))
+    library.sentinel_floats(FLOATS[dtype], data.ctypes.data, count, ctypes.byref(found))
     return Tally(*(getattr(found, name) for name in Tally._fields))
+
+
+def tally_batch(
+    data: NDArray[np.uint8], runs: Sequence[Run]
+) -> list[tuple[Tally, NDArray[np.float64] | None]] | None:
+    """Return what `tally_floats` and `gram` find of each run in ``data``; None without a library.
+
+    Raises ValueError for a run that does not lie in ``data``, or of another dtype or rank than
+    those two know.
+    """
+    library = _loaded()
+    if library is None or not data.flags.c_contiguous:
+        return None
+    pieces, room = [], 0
+    for run in runs:
+        count = run.size_bytes // _WIDTHS[run.dtype]
+        lies_inside = 0 <= run.offset <= run.offset + run.size_bytes <= data.size
+        if not lies_inside or not 0 <= run.rank <= MOST_VECTORS:
+            message = f"{run} cannot be read from {data.size} bytes"
+            raise ValueError(message)
+        place = (run.offset, count, FLOATS[run.dtype], run.by_rows, run.rank, room)
+        pieces.append((*place, *_BEGUN))
+        room += run.rank * run.rank
+    found, grams = np.array(pieces, _PIECE), np.zeros(room)
+    library.sentinel_batch(data.ctypes.data, found.ctypes.data, len(found), grams.ctypes.data)
+    return [
+        (Tally(*row[6:]), _square(grams, at=row[5], rank=row[4]) if row[4] else None)
+        for row in found.tolist()
+    ]
+
+
+def _square(grams: NDArray[np.float64], *, at: int, rank: int) -> NDArray[np.float64]:
+    return grams[at : at + rank * rank].reshape(rank, rank)
 
 
 def screen_floats(dtype: str, data: NDArray[np.uint8]) -> tuple[int, int, int] | None:
@@ -78,7 +136,7 @@ def screen_floats(dtype: str, data: NDArray[np.uint8]) -> tuple[int, int, int] |
     if library is None or not data.flags.c_contiguous:
         return None
     found = (ctypes.c_int64 * 3)()
-    library.sentinel_screen(_FLOATS[dtype], data.ctypes.data, data.size // _WIDTHS[dtype], found)
+    library.sentinel_screen(FLOATS[dtype], data.ctypes.data, data.size // _WIDTHS[dtype], found)
     nan, inf, zero = found
     return nan, inf, zero
 
@@ -115,12 +173,12 @@ def gram(
     None without a library, for another dtype, and for a rank above 256.
     """
     library = _loaded()
-    if library is None or dtype not in _FLOATS or not rank or not data.flags.c_contiguous:
+    if library is None or dtype not in FLOATS or not rank or not data.flags.c_contiguous:
         return None
     found = np.zeros((rank, rank))
     length = data.size // _WIDTHS[dtype] // rank
     places = (data.ctypes.data, rank, length, found.ctypes.data)
-    return found if library.sentinel_gram(_FLOATS[dtype], by_rows, *places) else None
+    return found if library.sentinel_gram(FLOATS[dtype], by_rows, *places) else None
 
 
 @cache
@@ -140,6 +198,7 @@ def _loaded() -> ctypes.CDLL | None:
     library.sentinel_integers.argtypes = (ctypes.c_int, address, size, *[address] * 3)
     library.sentinel_histogram.argtypes = (address, size, address)
     library.sentinel_gram.argtypes = (ctypes.c_int, ctypes.c_int, address, size, size, address)
-    for function in ("floats", "screen", "integers", "histogram"):
+    library.sentinel_batch.argtypes = (address, address, size, address)
+    for function in ("floats", "screen", "integers", "histogram", "batch"):
         getattr(library, f"sentinel_{function}").restype = None
     return library

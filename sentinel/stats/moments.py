@@ -156,10 +156,12 @@ def _compiled_moments(dtype: str, data: NDArray[np.uint8]) -> Moments | None:
         found = compiled.tally_integers(data.view(_INTEGERS[dtype]))
         return None if found is None else _integers(data.size // _INTEGERS[dtype].itemsize, *found)
     tally = compiled.tally_floats(dtype, data) if dtype in FLOATS else None
-    if tally is None:
-        return None
+    return None if tally is None else moments_of_tally(tally, data.size * 8 // DTYPES[dtype].bits)
+
+
+def moments_of_tally(tally: compiled.Tally, numel: int) -> Moments | None:
+    """Return the moments of ``numel`` floats, None where their squares are beyond float64."""
     counts = (tally.nan, tally.inf, tally.zero, tally.subnormal)
-    numel = data.size // FLOATS[dtype].bits.itemsize
     if not tally.finite:
         return Moments(numel, *counts, below_fp16=tally.below_fp16)
     top = max(abs(tally.min), abs(tally.max))

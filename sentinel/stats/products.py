@@ -42,23 +42,35 @@ class Products:
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self._pairs = tuple(pairs)
         self._sides: dict[str, tuple[Tensor, bool]] = {}
+        self._products = frozenset(pair.module for pair in self._pairs if _is_product(pair))
         for pair in self._pairs:
-            if _is_product(pair):
+            if pair.module in self._products:
                 self._sides |= {pair.up.name: (pair.up, True), pair.down.name: (pair.down, False)}
         self._known: dict[str, NDArray[np.float64]] = {}
         self._kept_bytes = 0
 
     def take(self, tensor: Tensor, block: NDArray[np.uint8]) -> None:
         """Look at some bytes of a tensor; called from several threads."""
+        if block.size == tensor.size_bytes and (asked := self.wanted(tensor)) is not None:
+            rank, by_rows = asked
+            self.keep(tensor, gram_of(tensor.dtype, block, rank, by_rows=by_rows))
+
+    def wanted(self, tensor: Tensor) -> tuple[int, bool] | None:
+        """Return the rank of a tensor whose Gram matrix is wanted, and whether it is a tall one.
+
+        None where none is, or where there is no room for it.
+        """
         side, by_rows = self._sides.get(tensor.name, (None, False))
         # Of two tensors of one name the other may have another shape.
-        if side is not tensor or tensor.pieces or block.size != tensor.size_bytes:
-            return
+        if side is not tensor or tensor.pieces or not tensor.size_bytes:
+            return None
         rank = tensor.shape[1] if by_rows else tensor.shape[0]
-        if self._kept_bytes + 8 * rank * rank > KEPT_BYTES:
-            return
-        self._kept_bytes += 8 * rank * rank
-        self._known[tensor.name] = gram_of(tensor.dtype, block, rank, by_rows=by_rows)
+        return None if self._kept_bytes + 8 * rank * rank > KEPT_BYTES else (rank, by_rows)
+
+    def keep(self, tensor: Tensor, gram: NDArray[np.float64]) -> None:
+        """Take the Gram matrix of a tensor, as it was `wanted`."""
+        self._kept_bytes += gram.nbytes
+        self._known[tensor.name] = gram
 
     def sizes(
         self,
@@ -71,7 +83,8 @@ class Products:
 
         ``moments`` are the tensors' by name: a value that is not finite leaves a size unknown.
         """
-        wanted = [pair for pair in self._pairs if _is_known(pair, moments)]
+        products = (pair for pair in self._pairs if pair.module in self._products)
+        wanted = [pair for pair in products if _is_known(pair, moments)]
         # Threads are worth their handing over only where matrices are read again.
         sides = {tensor.name for pair in wanted for tensor in (pair.up, pair.down)}
         jobs = jobs if sides - self._known.keys() else 1
@@ -89,8 +102,7 @@ def _is_product(pair: Pair) -> bool:
 
 
 def _is_known(pair: Pair, moments: Mapping[str, Moments]) -> bool:
-    if not _is_product(pair):
-        return False
+    """Tell whether the product of a pair that can be multiplied is made of finite values."""
     parts = [tensor for tensor in (pair.up, pair.down, pair.middle) if tensor is not None]
     known = [moments[tensor.name] for tensor in parts]
     if any(one.nan_count != 0 or one.inf_count != 0 for one in known):

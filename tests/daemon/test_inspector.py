@@ -12,6 +12,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from sentinel.daemon.journal import Journal
 from sentinel.daemon.runs import WatchedRuns
 from sentinel.daemon.settle import Settling
 from sentinel.engines.isolated import IsolatedWorker
-from sentinel.flow import inspect
 from sentinel.health.log import HealthLog, staging_writer
 from sentinel.health.reading import read_run
 from sentinel.rules.load import load_rules
@@ -50,6 +50,7 @@ class Desk:
     def __init__(self, place: Path, rules, reader=None, writer=None) -> None:
         self.out = place / "out"
         self.out.mkdir(exist_ok=True)
+        self.reader = reader or Here()
         self.now_s = 1000.0
         self.notes: list[str] = []
         self.outcomes = []
@@ -64,11 +65,14 @@ class Desk:
             settling=Settling(
                 settle_s=SETTLE_S, torn_after_s=TORN_AFTER_S, clock=lambda: self.now_s
             ),
-            reader=reader or Here(),
+            reader=self,
             on_note=self.notes.append,
             hold_s=HOLD_S,
             clock=lambda: self.now_s,
         )
+
+    def call(self, fn, path):
+        return self.reader.call(fn, path)
 
     def rescan(self) -> None:
         self.inspector.arrived(EVERYTHING, [self.out])
@@ -177,7 +181,7 @@ def test_three_deaths_are_unreadable(desk, saves, worker):
     saves.folder(one.out / "checkpoint-20", 20)
 
     assert one.look() == [(10, "unreadable"), (20, "healthy")]
-    assert 99 - one.inspector._reader.left == 3
+    assert 99 - one.reader.left == 3
     assert "was killed by SIGTERM" in one.outcomes[0].findings[0].message
 
 
@@ -199,7 +203,7 @@ class Meanwhile:
     def __init__(self, act) -> None:
         self.act, self.readings = act, 0
 
-    def call(self, _fn, path):
+    def call(self, fn, path):
         self.readings += 1
 
         def tick(_size_bytes):
@@ -207,7 +211,7 @@ class Meanwhile:
                 act, self.act = self.act, None
                 act(path)
 
-        return inspect(path, digest=True, tick=tick)
+        return partial(fn, tick=tick)(path)
 
 
 def test_truncated_while_it_is_read(desk, saves):
@@ -228,6 +232,16 @@ def test_rewritten_while_it_is_read(desk, saves):
     saves.file(one.out / "cat-step00000010.safetensors", 10)
 
     assert one.look() == [(10, "faulty")]
+    assert reader.readings == 2
+
+
+def test_what_comes_while_it_is_read_is_waited_for(desk, saves):
+    """A file that is written beside the weights meanwhile belongs to what is judged."""
+    reader = Meanwhile(lambda path: (path / "adapter_config.json").write_text("{", "utf-8"))
+    one = desk(reader=reader)
+    saves.folder(one.out / "checkpoint-10", 10)
+
+    assert [step for step, _ in one.look()] == [10]
     assert reader.readings == 2
 
 
@@ -266,7 +280,7 @@ def test_zeros_that_stay_are_dead(desk, saves):
 
     assert one.look() == [(10, "faulty")]
     assert one.rules_of(10) == {"dead-lora-up"}
-    assert one.inspector._reader.readings == 2
+    assert one.reader.readings == 2
 
 
 def test_zeros_under_a_mark_are_believed(desk, saves):
@@ -276,7 +290,7 @@ def test_zeros_under_a_mark_are_believed(desk, saves):
     one.rescan()
 
     assert one.work() == [(10, "faulty")]
-    assert one.inspector._reader.readings == 1
+    assert one.reader.readings == 1
 
 
 # -- one checkpoint is no other's affair -------------------------------------------------------
@@ -310,7 +324,7 @@ def test_what_was_given_up_comes_back(desk, saves):
     one = desk(reader=Buggy())
     saves.folder(one.out / "checkpoint-20", 20)
     assert one.look() == []
-    one.inspector._reader = Here()
+    one.reader = Here()
 
     assert one.look() == [(20, "healthy")]
     assert one.inspector.unjudged == 0
@@ -590,7 +604,7 @@ def test_a_base_that_kills_the_reader_is_left_alone(desk, saves, worker):
     _on_a_base(one, saves, (10, 20))
 
     assert one.look() == [(10, "healthy"), (20, "healthy")]
-    assert 99 - one.inspector._reader.left == 1
+    assert 99 - one.reader.left == 1
 
 
 # -- many --------------------------------------------------------------------------------------

@@ -91,6 +91,8 @@ def _operation(operation: Operation, scope: Scope) -> Column:
     kind, operands = operation.kind, operation.operands
     if kind in {"and", "or"}:
         return _junction(kind, operands, scope)
+    if kind == "in":
+        return _in(operands, scope)
     columns = [compute(operand, scope) for operand in operands]
     if kind in _SIGNS:
         return _SIGNS[kind](kind, *columns)
@@ -115,11 +117,22 @@ _FEW: Mapping[str, Callable[..., Column]] = {
 }
 _MANY: Mapping[str, Callable[[Sequence[Column]], Column]] = {
     "case": functions.case,
-    "in": functions.member,
     "list": functions.listed,
     "like": texts.like,
     "||": texts.joined,
 }
+
+
+def _in(operands: tuple[Expression, ...], scope: Scope) -> Column:
+    """Return IN; among texts that the rule names no column is made of each."""
+    first, *choices = operands
+    texts = [one.value for one in choices if isinstance(one, Literal)]
+    column = compute(first, scope)
+    if column.kind == "text" and len(texts) == len(choices):
+        named = frozenset(text for text in texts if isinstance(text, str))
+        if len(named) == len(set(texts)):
+            return functions.among(column, named)
+    return functions.member([column, *(compute(one, scope) for one in choices)])
 
 
 def _junction(kind: str, operands: tuple[Expression, ...], scope: Scope) -> Column:

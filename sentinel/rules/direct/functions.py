@@ -60,6 +60,12 @@ def member(columns: Sequence[Column]) -> Column:
     return found
 
 
+def among(column: Column, texts: frozenset[str]) -> Column:
+    """Return IN for texts that are all known, as `member` does."""
+    found = map(texts.__contains__, column.values.tolist())
+    return truth(np.fromiter(found, np.bool_, len(column)), column.known)
+
+
 def _length(columns: Sequence[Column]) -> Column:
     (column,) = columns
     if column.kind not in {"list", "null"}:

@@ -188,3 +188,5 @@ int sentinel_gram(
     CHOOSE(gram, format, by_rows, data, (int)vectors, length, gram);
     return 1;
 }
+
+#include "batch.inc"
