@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 
 from sentinel.checkpoint import identity, path_text
-from sentinel.engines.local import map_threads
+from sentinel.engines.local import share_threads
 from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.batches import in_batches, numbers_of
 from sentinel.stats.effect import effect_rows
@@ -97,7 +97,7 @@ def measure(
             batches=batches,
         )
         read = reader.read if remembered is None else remembered.of(checkpoint, reader.read)
-        found = chain.from_iterable(map_threads(partial(_each, read), batches, jobs))
+        found = chain.from_iterable(share_threads(partial(_each, read), batches, jobs))
         numbers = {tensor.name: one for tensor, one in zip(weights, found, strict=True)}
         moments = {name: found for name, (found, _digest, _sample) in numbers.items()}
         sizes = (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.engines.local import cores, map_threads
+from sentinel.engines.local import cores, map_threads, share_threads
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(-1, 5))
@@ -51,6 +51,33 @@ def test_error_in_its_turn(jobs):
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert len(begun) < 20
+
+
+@given(st.lists(st.integers(), max_size=30), st.integers(-1, 5))
+def test_shared_work_is_the_same_as_map(items, jobs):
+    """Whoever does which piece, the results are those of `map`, in order."""
+    assert [-item for item in items] == share_threads(operator.neg, items, jobs)
+
+
+def test_shared_work_is_done_at_once():
+    """The calling thread and another meet: each waits for the other."""
+    meeting = threading.Barrier(2, timeout=20)
+
+    assert {0, 1} == set(share_threads(lambda _: meeting.wait(), range(2), jobs=2))
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_an_error_ends_shared_work(jobs):
+    """Whose piece fails raises in the calling thread, and what has not begun never does."""
+    begun = []
+
+    def divide(number):
+        begun.append(number)
+        return 1 / number
+
+    with pytest.raises(ZeroDivisionError):
+        share_threads(divide, [2, 0, *itertools.repeat(1, 100_000)], jobs)
+    assert len(begun) < 100_000
 
 
 def test_cores_know_the_quota_of_a_container(tmp_path):
