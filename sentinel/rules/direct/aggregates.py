@@ -54,7 +54,8 @@ def count(column: Column | None, groups: Groups, *, distinct: bool) -> Column:
         values = column.to_list()
         found = (len({values[row] for row in rows} - {None}) for rows in groups.rows)
         return column_of(found, "int")
-    return column_of((int(column.known[rows].sum()) for rows in groups.rows), "int")
+    counts = np.bincount(groups.of_row[column.known], minlength=len(groups.rows))
+    return Column("int", counts.astype(np.int64), np.ones(len(counts), np.bool_))
 
 
 def aggregate(name: str, column: Column, groups: Groups) -> Column:
@@ -62,10 +63,12 @@ def aggregate(name: str, column: Column, groups: Groups) -> Column:
     if name in {"first", "last"}:
         place = 0 if name == "first" else -1
         return _picked(column, [rows[place] if len(rows) else None for rows in groups.rows])
-    if name not in _OVER_KNOWN:
+    if name not in _OVER_KNOWN and name not in _TRUTHS:
         raise NotDirect
     if column.kind == "null":
         return Column("null", *_nothing(len(groups.rows)))
+    if name in _TRUTHS:
+        return _truth(name, column, groups)
     return _OVER_KNOWN[name](column, [rows[column.known[rows]] for rows in groups.rows])
 
 
@@ -107,14 +110,13 @@ def _average(column: Column, groups: Rows) -> Column:
     return Column("float", total.values.astype(np.float64) / counts, total.known)
 
 
-def _every(column: Column, groups: Rows) -> Column:
+def _truth(name: str, column: Column, groups: Groups) -> Column:
+    """Return whether all, or some, of the known truths of each group hold."""
     _want(column, "bool")
-    return column_of((bool(column.values[r].all()) if len(r) else None for r in groups), "bool")
-
-
-def _some(column: Column, groups: Rows) -> Column:
-    _want(column, "bool")
-    return column_of((bool(column.values[r].any()) if len(r) else None for r in groups), "bool")
+    length = len(groups.rows)
+    known = np.bincount(groups.of_row[column.known], minlength=length)
+    true = np.bincount(groups.of_row[column.known & (column.values != 0)], minlength=length)
+    return Column("bool", true == known if name == "bool_and" else true > 0, known > 0)
 
 
 def _extreme(choose: Callable[..., Any]) -> Callable[[Column, Rows], Column]:
@@ -161,12 +163,11 @@ def _want(column: Column, kind: str) -> None:
         raise NotDirect
 
 
+_TRUTHS = frozenset({"bool_and", "bool_or"})
 _OVER_KNOWN: Mapping[str, Callable[[Column, Rows], Column]] = MappingProxyType(
     {
         "any_value": _any_value,
         "avg": _average,
-        "bool_and": _every,
-        "bool_or": _some,
         "max": _extreme(max),
         "median": _median,
         "min": _extreme(min),

@@ -136,8 +136,6 @@ def _column(table: pa.Table | None, name: str, kind: Kind) -> Column:
         unknown = np.zeros(length, np.bool_)
         return Column("null", unknown, unknown)
     values = table[name]
-    if values.type in _LIKE[kind]:
-        return column_of(values.to_pylist(), kind)
     if pa.types.is_null(values.type):
         unknown = np.zeros(length, np.bool_)
         return Column("null", unknown, unknown)
@@ -146,6 +144,8 @@ def _column(table: pa.Table | None, name: str, kind: Kind) -> Column:
         known = np.asarray(values.is_valid())
         filled = values.fill_null(_FILLERS[kind][values.type]) if values.null_count else values
         return Column(kind, filled.to_numpy(), known)
+    if values.type in _LIKE[kind]:
+        return column_of(values.to_pylist(), kind)
     plain = values.to_pylist()
     if kind == "float" and pa.types.is_integer(values.type):
         return column_of((None if one is None else float(one) for one in plain), kind)

@@ -78,8 +78,11 @@ class Relation:
     def named(self, table: str | None) -> Relation:
         """Return the relation as it is called behind FROM."""
         if table not in self._named:
-            columns = (Lazy(one.name, table, one.column) for one in self.columns)
-            self._named[table] = Relation(self.length, tuple(columns))
+            columns = self.columns
+            if all(one.table == table for one in columns):
+                return self
+            renamed = tuple(Lazy(one.name, table, one.column) for one in columns)
+            self._named[table] = Relation(self.length, renamed)
         return self._named[table]
 
     def take(self, rows: NDArray[np.intp]) -> Relation:
