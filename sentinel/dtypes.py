@@ -11,15 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 _BYTE_BITS = 8
 
 Kind = Literal["float", "int", "bool", "complex"]
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """One element type. ``epsilon`` is the gap after 1.0, ``largest`` the largest finite value."""
 
     name: str
@@ -85,8 +84,7 @@ class Scale:
         return 4 * self.word_bytes if self.format == "F16_SPREAD" else self.count * self.word_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BlockType:
+class BlockType(NamedTuple):
     """A dtype whose values come in blocks: codes with scales between them."""
 
     name: str

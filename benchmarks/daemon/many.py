@@ -39,7 +39,7 @@ def main() -> None:
         candidates = Candidates(notes.append)
         found = candidates.found(arrivals.take(0.0), [place])
         for candidate in found:
-            candidates.judged(candidate.path, lying(candidate))
+            candidates.judged(candidate, lying(candidate))
         everything = Arrived(frozenset(), frozenset(), rescan=True)
         begun = time.thread_time()
         left = candidates.found(everything, [place])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
@@ -128,6 +127,8 @@ def _misused(error: click.ClickException) -> int:
 
 
 def _bug(error: Exception) -> int:
+    import traceback
+
     traceback.print_exc()
     return _told(
         f"this is a bug in sentinel {__version__} ({type(error).__name__}); please report it with"

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sentinel.reports.entries import ScanEntry
+    from sentinel.reports.subjects import Subject
     from sentinel.spreading import Spread
     from sentinel.stats.quick import Depth
 
@@ -115,9 +116,7 @@ def command(
       sentinel scan out/ --write-baseline accepted.json
     """
     from sentinel.engines.local import cores
-    from sentinel.reports.entries import ScanReport, entry_of
-    from sentinel.reports.json_report import scan_to_json
-    from sentinel.reports.subjects import alarms, subjects_of_scan
+    from sentinel.reports.entries import entry_of
     from sentinel.scanning import judged
 
     depth: Depth = "headers" if headers else "quick" if quick else "whole"
@@ -159,8 +158,8 @@ def command(
     fails_from = fail_on or config.fail_on
     code = exit_code(entries, fails_from)
     forms = Judged(
-        partial(subjects_of_scan, entries),
-        partial(scan_to_json, ScanReport(entries)),
+        partial(_subjects, entries),
+        partial(_json, entries),
         rules,
         fails_from,
         code,
@@ -169,11 +168,30 @@ def command(
     # A reader that went away, as `head -1` does, does not change what was found.
     with suppress(OutputClosed):
         if form == "text":
-            told = [one for one in entries if not quiet or alarms(one.verdict.level, fails_from)]
+            told = _alarming(entries, fails_from) if quiet else entries
             _print(told, verbose=verbose, brief=quiet)
         else:
             say(forms.in_form(form))
     return code
+
+
+def _subjects(entries: tuple[ScanEntry, ...]) -> Sequence[Subject]:
+    from sentinel.reports.subjects import subjects_of_scan
+
+    return subjects_of_scan(entries)
+
+
+def _json(entries: tuple[ScanEntry, ...]) -> str:
+    from sentinel.reports.entries import ScanReport
+    from sentinel.reports.json_report import scan_to_json
+
+    return scan_to_json(ScanReport(entries))
+
+
+def _alarming(entries: Sequence[ScanEntry], fails_from: str) -> list[ScanEntry]:
+    from sentinel.reports.subjects import alarms
+
+    return [one for one in entries if alarms(one.verdict.level, fails_from)]
 
 
 def _print(entries: Sequence[ScanEntry], *, verbose: bool, brief: bool) -> None:

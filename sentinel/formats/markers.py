@@ -14,9 +14,8 @@ https://github.com/ostris/ai-toolkit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from sentinel.checkpoint import Role
@@ -32,8 +31,7 @@ _LYCORIS: frozenset[Way] = frozenset({"lycoris"})
 _SCALAR: frozenset[Way] = frozenset({"scalar"})
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(NamedTuple):
     """What a segment of a key says; ``zero`` are the ways that start the tensor at zero."""
 
     role: Role

@@ -8,10 +8,9 @@ model, ``base_layer`` of an adapter over an adapter) are no part of the module.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import starmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sentinel.checkpoint import AdapterConfig, Tensor
 from sentinel.formats.markers import DIFFUSERS_MARKERS, MARKERS, SIBLING_MARKERS, Marker, Way
@@ -46,8 +45,7 @@ _ZERO_INITS = frozenset({"default", "gaussian", "eva"})
 _MISS_INITS = frozenset({"bat", "mini"})
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """What a key says about its tensor."""
 
     module: str
@@ -131,8 +129,7 @@ def role_of(
     return Assignment(parts.module, parts.marker.role, family, _starts_at_zero(parts, adapter))
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
+class _Parts(NamedTuple):
     module: str
     marker: Marker
     tail: str
@@ -171,7 +168,7 @@ def _told_apart(names: Iterable[str], found: Iterable[Assignment]) -> tuple[Assi
         if one.role in _FACTORS:
             depths.setdefault(one.module, set()).add(_depth(name))
     return tuple(
-        replace(one, module=one.module + f".{_BASE_LAYER}" * _depth(name))
+        one._replace(module=one.module + f".{_BASE_LAYER}" * _depth(name))
         if one.role in _FACTORS and len(depths[one.module]) > 1
         else one
         for name, one in together

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sentinel.errors import SentinelError
 
@@ -22,8 +22,7 @@ _GONE = frozenset({404, 410})
 _SHOWN = 160
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """One thing that goes wrong: how its errors are called, what they carry, and what it means."""
 
     number: int

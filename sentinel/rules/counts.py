@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sentinel.rules.rule import AtLeast
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """The rows of a rule's source by the truth of `where` (in scope) and `when` (bad).
 
     The first three are in scope, the others (``maybe_``) may be: their `where` is NULL.

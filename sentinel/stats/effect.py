@@ -15,9 +15,8 @@ in lycoris/modules/*.py of https://github.com/KohakuBlueleaf/LyCORIS.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -103,8 +102,7 @@ _LONGEST_ROW_BYTES = 1024 * 1024
 _ROLES = frozenset({"lora_up", "lora_mid", "lora_down", "magnitude", "adapter", "bias", "alpha"})
 
 
-@dataclass(frozen=True, slots=True)
-class Factor:
+class Factor(NamedTuple):
     """One tensor of a term: whether it is neutral now (None: unknown), and was at the start."""
 
     tensor: Tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ FP16_VANISHING = 2.0**-25
 """The largest magnitude that fp16 rounds to zero: half its smallest step, and ties go to even."""
 
 
-@dataclass(frozen=True, slots=True)
-class FloatFormat:
+class FloatFormat(NamedTuple):
     """One format: its bit patterns without the sign, as scalars of the type ``bits``.
 
     ``vanishing`` is the largest that fp16 rounds to zero, ``small`` the largest that is

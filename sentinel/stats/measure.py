@@ -17,7 +17,6 @@ from sentinel.errors import ChangedWhileReadError
 from sentinel.stats.batches import in_batches, numbers_of
 from sentinel.stats.effect import effect_rows
 from sentinel.stats.moments import Moments, Scratch, block_bytes, merge, moments_of, unmeasured
-from sentinel.stats.optimizer import GROUPS, glance_at_optimizer, measure_optimizer
 from sentinel.stats.pairs import find_pairs, pair_row
 from sentinel.stats.products import UNKNOWN, Products
 from sentinel.stats.quick import Depth, Skipped, decides, skipped_of
@@ -137,6 +136,13 @@ def _optimizer_tables(
     """Return the tables of the optimizer's parameters and of their groups."""
     if checkpoint.optimizer is None or depth == "headers":
         return None, None
+    # Imported where there is one: most adapters lie alone.
+    from sentinel.stats.optimizer import (  # noqa: PLC0415
+        GROUPS,
+        glance_at_optimizer,
+        measure_optimizer,
+    )
+
     if depth == "quick":
         glance = glance_at_optimizer(checkpoint.optimizer, files)
         return None, table_of(glance.groups, GROUPS)

@@ -12,8 +12,7 @@ overflows into a false Inf.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -64,8 +63,7 @@ _INTEGERS: dict[str, np.dtype[np.integer]] = {
 _F6 = frozenset({"F6_E2M3", "F6_E3M2"})
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(NamedTuple):
     """What is known about a run of values; None is "cannot be known", never zero.
 
     ``min`` to ``l2`` look at finite values only and are None when there are none; ``-0.0``

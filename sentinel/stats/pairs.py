@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sentinel.stats.scale import is_parameter, rank_of, scale_of
 
@@ -27,8 +26,7 @@ _COMPONENTS = {
 _MIDDLE = "lora_E"
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """The matrices of one module; ``up`` is [out, r], ``down`` [r, in], kernels behind.
 
     Those of experts may be stacked: [experts, out, r] and [experts, r, in].

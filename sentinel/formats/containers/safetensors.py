@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeGuard
 
 from sentinel.checkpoint import path_text
 from sentinel.dtypes import DTYPES
@@ -38,8 +37,7 @@ _LARGEST_EXTENT = 2**63 - 1
 _METADATA_KEY = "__metadata__"
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderTensor:
+class HeaderTensor(NamedTuple):
     """One tensor as the header describes it; ``offset`` counts from the file's first byte."""
 
     name: str
@@ -49,8 +47,7 @@ class HeaderTensor:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsHeader:
+class SafetensorsHeader(NamedTuple):
     """A header that holds together with its file: tensors in the order of their bytes."""
 
     tensors: tuple[HeaderTensor, ...]
