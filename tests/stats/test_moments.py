@@ -91,7 +91,7 @@ def test_merging_is_measuring_both_at_once(dtype: str, first: bytes, second: byt
     merged = merge(moments_of(dtype, x, scratch), moments_of(dtype, y, scratch))
     at_once = moments_of(dtype, np.concatenate([x, y]))
 
-    for name in Moments.__dataclass_fields__:
+    for name in Moments._fields:
         left, right = getattr(merged, name), getattr(at_once, name)
         if name in {"mean", "l2"} and left is not None and right is not None:
             assert_close(left, right, of=at_once.abs_max or 1.0)
