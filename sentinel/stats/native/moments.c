@@ -19,6 +19,11 @@
 /* The same where nothing but counts is kept: summing them costs as much as some hundred values. */
 #define SCREENED 65536
 
+/* Asks for what lies a page ahead: Intel's Xeons stop fetching by themselves at the end of each,
+ * and read half as much without. Beyond the last value nothing happens. */
+#define AHEAD 4096
+#define FETCH(at) _mm_prefetch((const char *)(at) + AHEAD, _MM_HINT_T0)
+
 enum { F64, F32, BF16, F16 };
 enum { I8, U8, I16, U16, I32, U32, I64, U64 };
 
