@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,19 @@ def _serving(words: Sequence[str], ready: re.Pattern[str]) -> Iterator[re.Match[
         reading.join()
 
 
+@contextmanager
+def _empty_bucket(driver: Callable[..., Any]) -> Iterator[object]:
+    """A file system over a bucket that nobody has used, made from what the environment says."""
+    system_of.cache_clear()
+    files = driver(skip_instance_cache=True, use_listings_cache=False)
+    files.mkdir(BUCKET)
+    try:
+        yield files
+    finally:
+        files.rm(BUCKET, recursive=True)
+        system_of.cache_clear()
+
+
 def _free_port() -> int:
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
@@ -82,14 +96,8 @@ def google(google_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]
     """A file system over an empty bucket of Google's."""
     gcsfs = pytest.importorskip("gcsfs")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", google_url)
-    system_of.cache_clear()
-    files = gcsfs.GCSFileSystem(skip_instance_cache=True, use_listings_cache=False)
-    files.mkdir(BUCKET)
-    try:
+    with _empty_bucket(gcsfs.GCSFileSystem) as files:
         yield files
-    finally:
-        files.rm(BUCKET, recursive=True)
-        system_of.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -111,14 +119,8 @@ def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A file system over an empty container of Azure's."""
     adlfs = pytest.importorskip("adlfs")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", azurite)
-    system_of.cache_clear()
-    files = adlfs.AzureBlobFileSystem(skip_instance_cache=True, use_listings_cache=False)
-    files.mkdir(BUCKET)
-    try:
+    with _empty_bucket(adlfs.AzureBlobFileSystem) as files:
         yield files
-    finally:
-        files.rm(BUCKET, recursive=True)
-        system_of.cache_clear()
 
 
 @pytest.fixture
@@ -132,14 +134,8 @@ def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         "AWS_ENDPOINT_URL": s3_url,
     }.items():
         monkeypatch.setenv(name, value)
-    system_of.cache_clear()
-    files = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
-    files.mkdir(BUCKET)
-    try:
+    with _empty_bucket(s3fs.S3FileSystem) as files:
         yield files
-    finally:
-        files.rm(BUCKET, recursive=True)
-        system_of.cache_clear()
 
 
 @pytest.fixture
